@@ -1,0 +1,100 @@
+"""From the command line to plain Python: the only place that knows Hydra's ``instantiate``."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from liverattn.errors import InputError
+from liverattn.files import digest
+
+# What changes where or how fast a run happens, but not its result.
+NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug")
+NOT_IDENTITY_OF_TRAINER = ("num_workers",)
+
+
+def config_folder() -> Path:
+    """``conf/`` beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    return next(folder for folder in (package.parent / "conf", package / "conf") if (folder / "train.yaml").exists())
+
+
+def verb(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a command of a function: Hydra composes its config; a user's mistake ends it with one message.
+
+    The message goes to the standard error output and the exit status is 1; with ``HYDRA_FULL_ERROR=1`` the stack trace
+    is shown. Ctrl-C says how to go on and exits with status 130. In a multirun the error is passed on to Hydra, which
+    goes on with the other jobs.
+    """
+
+    def decorate(command: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(command)
+        def guarded(cfg: DictConfig) -> None:
+            try:
+                command(cfg)
+            except KeyboardInterrupt:
+                sys.exit(_say("Interrupted. The same command goes on from here.", 130))
+            except (InputError, OmegaConfBaseException) as error:
+                if os.environ.get("HYDRA_FULL_ERROR") or HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise
+                sys.exit(_say(f"Error: {error}", 1))
+
+        main: Callable[[], None] = hydra.main(
+            version_base="1.3", config_path=str(config_folder()), config_name=config_name
+        )(guarded)
+        return main
+
+    return decorate
+
+
+def _say(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def build(node: DictConfig, **more: Any) -> Any:
+    """Build what a config node's ``_target_`` names, from plain values.
+
+    Raises:
+        InputError: A value is refused; the constructor's own message.
+    """
+    try:
+        return hydra.utils.instantiate(node, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError):
+            raise InputError(f"The configuration cannot be used: {error}") from error
+        raise
+
+
+def plain(node: DictConfig | ListConfig) -> Any:
+    """A node as dictionaries, lists and numbers, interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a plain configuration that determines a fold run's result."""
+    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    trainer = {k: v for k, v in config.get("trainer", {}).items() if k not in NOT_IDENTITY_OF_TRAINER}
+    return {**kept, "trainer": trainer}
+
+
+def _cell(*, _root_: DictConfig) -> str:
+    """Eight digits that differ between configurations with different results."""
+    parts = {key: _root_[key] for key in _root_ if key not in NOT_IDENTITY}
+    values = {key: plain(value) if OmegaConf.is_config(value) else value for key, value in parts.items()}
+    return digest(identity(values))[:8]
+
+
+OmegaConf.register_new_resolver("cell", _cell, replace=True)

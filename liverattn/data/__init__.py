@@ -1,0 +1,1 @@
+"""Cases, from any source to prepared arrays: manifest, preprocessing, cache, folds, targets, augmentation."""

@@ -1,0 +1,83 @@
+"""Random crops, aspect ratios, translations, rotations and flips (paper: "Implementation"); the only user of albumentations.
+
+albumentations draws the same stream in every worker and, without persistent workers, in every epoch, and a global seed
+does not reach it. Each sample is therefore seeded by (seed, epoch, case).
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it contacts the package index on import otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Geometric augmentation of an image with its mask. The paper gives no magnitudes: all are our reading.
+
+    There is no vertical flip: depth is physical.
+
+    Attributes:
+        crop: Smallest share of the area that a random crop keeps; 1 switches cropping off.
+        aspect: Largest relative change of the crop's aspect ratio.
+        translate: Largest shift, as a share of width and height.
+        rotate: Largest rotation, degrees.
+        flip: Probability of a horizontal flip.
+        probability: Of shift and rotation taking place at all.
+    """
+
+    crop: float = 0.7
+    aspect: float = 0.15
+    translate: float = 0.05
+    rotate: float = 10.0
+    flip: float = 0.5
+    probability: float = 0.8
+
+    def build(self, size: tuple[int, int]) -> "Augmenter":
+        """The transform for images of (H, W) = ``size``."""
+        return Augmenter(self, size)
+
+
+@dataclass
+class Augmenter:
+    """Applies one :class:`Augmentation`; picklable, so that each worker has its own."""
+
+    settings: Augmentation
+    size: tuple[int, int]
+    _transform: Any = field(init=False, repr=False, default=None)
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: tuple[int, int, int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Transform image and mask (both (H, W) uint8) alike.
+
+        Args:
+            image: Intensities; what comes into view from outside is black.
+            mask: 0 and 1.
+            seed: (seed, epoch, case): the only source of randomness.
+        """
+        if self._transform is None:
+            self._transform = _compose(self.settings, self.size)
+        self._transform.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        moved = self._transform(image=image, mask=mask)
+        return moved["image"], moved["mask"]
+
+
+def _compose(settings: Augmentation, size: tuple[int, int]) -> Any:
+    import albumentations as A
+
+    aspect = size[1] / size[0]
+    crop = A.RandomResizedCrop(
+        size=size,
+        scale=(settings.crop, 1.0),
+        ratio=(aspect * (1 - settings.aspect), aspect * (1 + settings.aspect)),
+    )
+    move = A.Affine(
+        translate_percent=(-settings.translate, settings.translate),
+        rotate=(-settings.rotate, settings.rotate),
+        p=settings.probability,
+    )
+    return A.Compose([crop, move, A.HorizontalFlip(p=settings.flip)])

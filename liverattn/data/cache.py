@@ -1,0 +1,180 @@
+"""Prepared images, content-addressed and memory-mapped.
+
+One file per prepared image, named by the hash of everything that it depends on: the image file's bytes, its boxes, the
+preprocessing settings and the version of the steps. A changed input therefore has another name: a stale entry is never
+read, an interrupted build goes on where it stopped, and processes that build at once write the same files.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.progress import Progress
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from liverattn.data.images import ImageError, read_grey
+from liverattn.data.manifest import FIRST_ROW, Manifest
+from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
+from liverattn.errors import InputError, listing
+from liverattn.files import digest, file_digest, replacing
+
+STEPS_VERSION = 1  # raise it when the same settings give other pixels
+
+
+@dataclass(frozen=True)
+class PreparedCases:
+    """The prepared images of a manifest, in its order.
+
+    Attributes:
+        files: n cache files.
+        boxes: n arrays (N, 4) in prepared pixels, or None where unknown.
+        factors: (n,) float32, 70 / m of Eq. 1.
+        medians: (n,) float64, m of Eq. 1, NaN where the top region is black.
+        originals: (n, 2) int, width and height of the files.
+        size: (height, width) of the prepared images.
+        fingerprint: SHA-256 over image files, boxes, labels and patients: equal for the same data at any resolution.
+    """
+
+    files: tuple[Path, ...]
+    boxes: tuple[NDArray[np.float64] | None, ...]
+    factors: NDArray[np.float32]
+    medians: NDArray[np.float64]
+    originals: NDArray[np.int64]
+    size: tuple[int, int]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """(height, width) uint8 of one case, read from the page cache."""
+        with safe_open(self.files[row], framework="numpy") as entry:
+            pixels: NDArray[np.uint8] = entry.get_tensor("image")
+        return pixels
+
+
+def prepare_cases(
+    manifest: Manifest, preprocessing: Preprocessing, folder: Path, *, workers: int | None = None
+) -> PreparedCases:
+    """Build what is missing in the cache, in parallel and with a progress bar, and open it.
+
+    Args:
+        manifest: n checked cases.
+        preprocessing: The steps.
+        folder: Of the cache; shared by all data sets and settings.
+        workers: Threads (decoding, resizing and sorting run outside Python's lock); None: one per core.
+
+    Raises:
+        InputError: Images cannot be decoded or are black all over. All of them are listed; what could be prepared stays.
+    """
+    rows = manifest.table.to_dict("records")
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    with Progress(transient=True) as progress:
+        task = progress.add_task(f"Preparing {len(rows)} images", total=len(rows))
+
+        def prepare(row: dict[Any, Any]) -> tuple[Path, dict[str, Any]] | str:
+            try:
+                return _entry(manifest.root, row, preprocessing, folder)
+            except ImageError as error:
+                return str(error)
+            finally:
+                progress.advance(task)
+
+        try:
+            results = list(pool.map(prepare, rows))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return _opened(manifest, preprocessing, _without_problems(manifest.table, results))
+
+
+def _without_problems(
+    table: pd.DataFrame, results: Sequence[tuple[Path, dict[str, Any]] | str]
+) -> list[tuple[Path, dict[str, Any]]]:
+    problems = [
+        f"row {index + FIRST_ROW} (image_id {table.at[index, 'image_id']!r}), {table.at[index, 'path']}: {result}"
+        for index, result in enumerate(results)
+        if isinstance(result, str)
+    ]
+    if problems:
+        raise InputError(
+            listing(
+                f"{len(problems)} image(s) cannot be used",
+                problems,
+                "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
+                "The other images are prepared and stay so.",
+            )
+        )
+    return [result for result in results if not isinstance(result, str)]
+
+
+def _entry(root: Path, row: dict[Any, Any], steps: Preprocessing, folder: Path) -> tuple[Path, dict[str, Any]]:
+    path, boxes = root / row["path"], row["boxes"]
+    content = file_digest(path)
+    key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), steps.settings()])
+    entry = folder / key[:2] / f"{key}.safetensors"
+    metadata = _metadata(entry)
+    if metadata is None:
+        prepared = steps.apply(read_grey(path), np.zeros((0, 4)) if boxes is None else boxes)
+        metadata = _describe(prepared, annotated=boxes is not None)
+        with replacing(entry) as temporary:
+            save_file({"image": np.ascontiguousarray(prepared.image)}, temporary, {"case": json.dumps(metadata)})
+    return entry, {**metadata, "content": content}
+
+
+def _metadata(entry: Path) -> dict[str, Any] | None:
+    try:
+        with safe_open(entry, framework="numpy") as opened:
+            described: dict[str, Any] = json.loads(opened.metadata()["case"])
+            return described
+    except FileNotFoundError:
+        return None
+    except SafetensorError:  # damaged on disk: build it again
+        return None
+
+
+def _describe(prepared: PreparedImage, *, annotated: bool) -> dict[str, Any]:
+    return {
+        "boxes": prepared.boxes.tolist() if annotated else None,
+        "factor": prepared.factor,
+        "median": prepared.median,
+        "original": list(prepared.original),
+        "window": list(prepared.window),
+    }
+
+
+def _opened(
+    manifest: Manifest, preprocessing: Preprocessing, entries: Sequence[tuple[Path, dict[str, Any]]]
+) -> PreparedCases:
+    described = [metadata for _, metadata in entries]
+    labels = manifest.table[["image_id", "patient_id", "lesion", "malignant", "type"]].astype(object)
+    labels = labels.where(labels.notna(), None)
+    return PreparedCases(
+        files=tuple(path for path, _ in entries),
+        boxes=tuple(None if d["boxes"] is None else np.array(d["boxes"]).reshape(-1, 4) for d in described),
+        factors=np.array([d["factor"] for d in described], dtype=np.float32),
+        medians=np.array([np.nan if d["median"] is None else d["median"] for d in described]),
+        originals=np.array([d["original"] for d in described], dtype=np.int64),
+        size=(preprocessing.height, preprocessing.width),
+        fingerprint=digest(
+            [
+                [d["content"] for d in described],
+                [None if boxes is None else boxes.tolist() for boxes in manifest.table["boxes"]],
+                labels.astype(str).to_numpy().tolist(),
+            ]
+        ),
+    )
+
+
+def window_of(entry: Path) -> Window:
+    """The part of the original image that a cache file shows, in its pixels (may reach beyond its edges)."""
+    with safe_open(entry, framework="numpy") as opened:
+        x0, y0, x1, y1 = json.loads(opened.metadata()["case"])["window"]
+    return x0, y0, x1, y1

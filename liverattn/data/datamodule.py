@@ -1,0 +1,184 @@
+"""Batches of prepared cases, with a stream of randomness that depends on (seed, epoch, case) only."""
+
+import os
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from liverattn.data.augmentation import Augmentation
+from liverattn.data.cache import PreparedCases
+from liverattn.data.targets import Reduction, boxes_to_mask, mask_to_grid
+
+NO_BOXES = np.zeros((0, 4))
+
+
+class Batch(TypedDict):
+    """B cases; K outputs; h w grid; H W image.
+
+    ``image`` (B, 1, H, W): uint8 from a loader, float32 on 0 to 255 after Eq. 1 on the device. ``factor`` (B,): 70 / m.
+    ``labels`` (B, K) in [0, 1], 0 where unknown. ``label_weight`` (B, K): 1 known, 0 unknown, between after mixup.
+    ``target`` (B, 1, h, w) in [0, 1]. ``target_weight`` (B,): 1 where boxes are known. ``row`` (B,): of the manifest.
+    """
+
+    image: Tensor
+    factor: Tensor
+    labels: Tensor
+    label_weight: Tensor
+    target: Tensor
+    target_weight: Tensor
+    row: Tensor
+
+
+class CaseDataset(Dataset[dict[str, Any]]):
+    """Prepared cases by (row, epoch).
+
+    Args:
+        cases: All prepared cases.
+        labels: (n, K) float32, NaN where unknown.
+        grid: (h, w) of the backbone's feature map.
+        reduction: Of the mask to the grid.
+        augmentation: None on a validation set.
+        seed: Of the augmentation.
+    """
+
+    def __init__(
+        self,
+        cases: PreparedCases,
+        labels: NDArray[np.float32],
+        *,
+        grid: tuple[int, int],
+        reduction: Reduction = "area",
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.cases, self.labels, self.grid, self.reduction, self.seed = cases, labels, grid, reduction, seed
+        self.augment = None if augmentation is None else augmentation.build(cases.size)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """One case; ``key`` is (row of the manifest, epoch)."""
+        row, epoch = key
+        boxes = self.cases.boxes[row]
+        image = self.cases.image(row)
+        mask = boxes_to_mask(NO_BOXES if boxes is None else boxes, self.cases.size)
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, (self.seed, epoch, row))
+        known = ~np.isnan(self.labels[row])
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image))[None],
+            "factor": self.cases.factors[row],
+            "labels": np.where(known, self.labels[row], 0).astype(np.float32),
+            "label_weight": known.astype(np.float32),
+            "target": mask_to_grid(mask, self.grid, self.reduction)[None],
+            "target_weight": np.float32(boxes is not None),
+            "row": row,
+        }
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Rows paired with the epoch, in an order that depends on (seed, epoch) only.
+
+    Lightning calls ``set_epoch``; a resumed run begins with the epoch given here, because its first iterator is made
+    before that call.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], *, seed: int, shuffle: bool, epoch: int = 0) -> None:
+        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)) if self.shuffle else range(len(self))
+        return ((int(self.rows[i]), epoch) for i in order)
+
+
+def _limit_threads(worker: int = 0) -> None:
+    cv2.setNumThreads(0)  # one case is too small for threads to pay, and the network needs the cores
+
+
+class LesionDataModule(pl.LightningDataModule):
+    """Training and validation batches of one fold.
+
+    Args:
+        train: Training cases.
+        validation: Held-out cases: the same arrays without augmentation.
+        train_rows: Rows of the manifest to train on.
+        validation_rows: Rows held out.
+        batch_size: Cases per step.
+        num_workers: Loader processes; None: 0 on a CPU (the network needs the cores more than a 0.3 ms augmentation
+            does), else one per core up to 8.
+        clip: Limit rescaled intensities to 255.
+        seed: Of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: CaseDataset,
+        validation: CaseDataset,
+        train_rows: NDArray[np.int64],
+        validation_rows: NDArray[np.int64],
+        batch_size: int,
+        num_workers: int | None,
+        clip: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        _limit_threads()
+        self.datasets = {"train": train, "validation": validation}
+        self.rows = {"train": train_rows, "validation": validation_rows}
+        self.batch_size, self.clip, self.seed = batch_size, clip, seed
+        self.on_accelerator = torch.cuda.is_available()
+        automatic = min(os.cpu_count() or 1, 8) if self.on_accelerator else 0
+        self.num_workers = automatic if num_workers is None else num_workers
+        self._first_epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that a resumed run begins with."""
+        assert self.trainer is not None
+        return {"next_epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin with the saved epoch."""
+        self._first_epoch = state_dict["next_epoch"]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled and augmented."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """In the manifest's order."""
+        return self._loader("validation", shuffle=False)
+
+    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[dict[str, Any]]:
+        rows = self.rows[part]
+        return DataLoader(
+            self.datasets[part],
+            batch_size=self.batch_size,
+            sampler=EpochSampler(rows, seed=self.seed, shuffle=shuffle, epoch=self._first_epoch),
+            # A last batch of a few cases makes noisy batch statistics; the order changes, so no case is lost for good.
+            drop_last=shuffle and len(rows) >= self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.on_accelerator,
+            worker_init_fn=_limit_threads,
+            multiprocessing_context="spawn" if self.num_workers and self.on_accelerator else None,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Apply Eq. 1's factor on the device, in float32: exact, and a quarter of the bytes on the way there."""
+        image = batch["image"].float() * batch["factor"].view(-1, 1, 1, 1)
+        return {**batch, "image": image.clamp(max=255.0) if self.clip else image}

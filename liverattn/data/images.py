@@ -1,0 +1,89 @@
+"""Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from liverattn.errors import InputError
+
+SMALLEST = 16  # pixels: below this neither the border crop nor the intensity region means anything
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+
+
+class ImageError(InputError):
+    """One image cannot be used; the message leaves naming it to the caller, who knows row and case."""
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise ImageError("the file does not exist") from None
+    except IsADirectoryError:
+        raise ImageError("is a folder, not an image") from None
+    except PermissionError:
+        raise ImageError("the file may not be read (permission denied)") from None
+    except UnidentifiedImageError:
+        empty = path.stat().st_size == 0
+        raise ImageError("the file is empty (0 bytes)" if empty else "not an image in a known format") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot be opened as an image ({error})") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone.
+
+    Raises:
+        ImageError: Absent, empty or not an image, or smaller than 16x16 pixels.
+    """
+    with _open(path) as image:
+        width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise ImageError(f"is only {width}x{height} pixels; at least {SMALLEST}x{SMALLEST} are needed")
+    return width, height
+
+
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    """Decode a file to grey.
+
+    Color is converted by luma (ITU-R 601), transparency is laid over black. More than 8 bits are divided so that the
+    smallest depth of 8, 10, 12, 14 or 16 bits that holds the largest value fills 0 to 255: Eq. 1 is invariant to this
+    factor, and nothing is cut off. Floating-point images are divided so that their largest value becomes 255.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: As :func:`image_size`, or truncated, or black all over.
+    """
+    image_size(path)
+    with _open(path) as image:
+        try:
+            grey = _to_grey(image)
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise ImageError(f"the image data are damaged ({error})") from None
+    if not grey.any():
+        raise ImageError("is black all over")
+    return grey
+
+
+def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return _to_8_bit(np.asarray(image))
+    if "A" in image.getbands() or "transparency" in image.info:
+        color = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), color).convert("RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd palettes, which convert correctly all the same
+        return np.array(image.convert("L"))
+
+
+def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    is_float = np.issubdtype(values.dtype, np.floating)
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
+    depth = next((bits for bits in BIT_DEPTHS if numbers.max() < 2**bits), None)
+    largest = max(numbers.max(), 1e-12) if is_float or depth is None else 2**depth - 1
+    return np.rint(numbers * (255 / largest)).astype(np.uint8)

@@ -1,0 +1,60 @@
+"""Outputs of the network and what is known of them for each case."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from liverattn.data.manifest import LESION_TYPES, Manifest
+from liverattn.errors import InputError
+
+OUTPUTS = ("lesion", "malignancy", *LESION_TYPES)
+
+
+def case_labels(
+    manifest: Manifest, outputs: Sequence[str], lesion_free: Literal["zeros", "masked"] = "zeros"
+) -> NDArray[np.float32]:
+    """Labels of every case for every output.
+
+    Args:
+        manifest: n cases.
+        outputs: K names out of :data:`OUTPUTS`.
+        lesion_free: What the outputs other than ``lesion`` get on a lesion-free image: ``zeros`` ("seven sigmoids":
+            they are trained as negatives) or ``masked`` (unknown, no part in the loss). Their evaluation is on lesion
+            images only either way.
+
+    Returns:
+        (n, K) float32: 0, 1, or NaN where unknown.
+
+    Raises:
+        InputError: An output is unknown, or has no positive label in these data.
+    """
+    unknown = [name for name in outputs if name not in OUTPUTS]
+    if unknown:
+        raise InputError(f"Unknown output(s) {', '.join(unknown)} in data.tasks. Valid: {', '.join(OUTPUTS)}.")
+    if lesion_free not in ("zeros", "masked"):
+        raise InputError(f"Expected data.lesion_free to be zeros or masked, but got {lesion_free!r}.")
+    labels = np.stack([_column(manifest.table, name) for name in outputs], axis=1).astype(np.float32)
+    absent = [name for name, column in zip(outputs, labels.T, strict=True) if not (column == 1).any()]
+    if absent:
+        raise InputError(
+            f"No case is positive for the output(s) {', '.join(absent)}, so they cannot be learned from these data. "
+            "Leave them out of data.tasks."
+        )
+    if lesion_free == "masked":
+        conditional = np.array([name != "lesion" for name in outputs])
+        labels[np.ix_(manifest.table["lesion"].to_numpy() == 0, conditional)] = np.nan
+    return labels
+
+
+def _column(table: pd.DataFrame, output: str) -> NDArray[np.float64]:
+    lesion = table["lesion"].to_numpy()
+    if output == "lesion":
+        return lesion.astype(np.float64)
+    if output == "malignancy":
+        known = table["malignant"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        known = np.where(table["type"].notna(), (table["type"] == output).astype(float), np.nan)
+    return np.where(lesion == 0, 0.0, known)

@@ -1,0 +1,282 @@
+"""The table of cases: the only definition of a case.
+
+One row per case (one image). Columns: ``image_id`` (unique), ``path`` (relative to the manifest, never outside its
+root), ``patient_id`` (groups a split; defaults to ``image_id``), ``lesion`` {0, 1}, ``malignant`` {0, 1, blank},
+``type`` (one of :data:`LESION_TYPES` or blank), ``boxes`` (JSON ``[[x0, y0, x1, y1], ...]``, original pixels,
+half-open), optional ``site``. Blank means unknown on a lesion case, and "none" on a lesion-free one.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from numpy.typing import NDArray
+from pandera.errors import SchemaErrors
+
+from liverattn.data.images import ImageError, image_size
+from liverattn.errors import InputError, listing
+from liverattn.files import replacing
+
+LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
+MALIGNANT_TYPES = ("hcc", "metastasis")
+REQUIRED = ("image_id", "path", "lesion")
+OPTIONAL = ("patient_id", "malignant", "type", "boxes", "site")
+FIRST_ROW = 2  # of a spreadsheet: the header is row 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Checked cases.
+
+    Attributes:
+        table: One row per case, index 0 to n-1. ``lesion`` int; ``malignant`` nullable ``Int64``; ``type`` and ``site``
+            str or None; ``boxes`` (N, 4) float64 arrays, or None where they are unknown. Lesion-free cases have (0, 4).
+        root: Folder that the paths are relative to.
+        warnings: What a person should know and that stops nothing.
+    """
+
+    table: pd.DataFrame
+    root: Path
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def parse_boxes(text: str) -> NDArray[np.float64]:
+    """Read boxes from a manifest cell.
+
+    Args:
+        text: JSON ``[[x0, y0, x1, y1], ...]`` in original pixels, half-open.
+
+    Returns:
+        (N, 4) float64, N >= 1.
+
+    Raises:
+        ValueError: Not JSON, no boxes, not four finite numbers each, inverted, empty or negative.
+    """
+    try:
+        boxes = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON ({error.msg} at character {error.pos})") from None
+    if not isinstance(boxes, list) or not boxes:
+        raise ValueError("has no boxes; leave the cell blank where boxes are unknown")
+    for box in boxes:
+        if not (isinstance(box, list) and len(box) == 4 and all(_is_finite(edge) for edge in box)):
+            raise ValueError(f"box {box} is not four finite numbers [x0, y0, x1, y1]")
+        x0, y0, x1, y1 = box
+        if x0 >= x1 or y0 >= y1:
+            raise ValueError(f"box {box} is empty or inverted: x0 < x1 and y0 < y1 must hold")
+        if x0 < 0 or y0 < 0:
+            raise ValueError(f"box {box} begins outside the image: edges must be >= 0")
+    return np.asarray(boxes, dtype=np.float64)
+
+
+def _is_finite(edge: Any) -> bool:
+    return isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge)
+
+
+def _box_problem(text: str) -> str | None:
+    try:
+        parse_boxes(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _stays_inside(path: str) -> bool:
+    posix, windows = PurePosixPath(path), PureWindowsPath(path)
+    return not (posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts)
+
+
+def _one_of(values: Sequence[str], message: str) -> pa.Check:
+    return pa.Check(lambda cell: cell in values, element_wise=True, error=message)
+
+
+def _is_malignant_type(table: pd.DataFrame) -> pd.Series:
+    return table["type"].isin(MALIGNANT_TYPES)
+
+
+def _agrees_with_type(table: pd.DataFrame) -> pd.Series:
+    comparable = table["type"].isin(LESION_TYPES) & table["malignant"].isin(["0", "1"])
+    return ~comparable | ((table["malignant"] == "1") == _is_malignant_type(table))
+
+
+def _blank_without_lesion(column: str) -> pa.Check:
+    return pa.Check(
+        lambda table: (table["lesion"] != "0") | table[column].isna(),
+        name=column,
+        error=f"must be blank where lesion is 0: set lesion to 1 or clear {column}",
+    )
+
+
+# Rows are checked as text, exactly as a person wrote them, so that a message can quote the cell.
+SCHEMA = pa.DataFrameSchema(
+    columns={
+        "image_id": pa.Column(object, unique=True, nullable=False),
+        "path": pa.Column(
+            object,
+            pa.Check(_stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
+            nullable=False,
+        ),
+        "patient_id": pa.Column(object, nullable=False),
+        "lesion": pa.Column(object, _one_of(("0", "1"), "must be 0 or 1"), nullable=False),
+        "malignant": pa.Column(object, _one_of(("0", "1"), "must be 0, 1 or blank (unknown)"), nullable=True),
+        "type": pa.Column(
+            object, _one_of(LESION_TYPES, f"must be one of {', '.join(LESION_TYPES)}, or blank"), nullable=True
+        ),
+        "boxes": pa.Column(
+            object,
+            pa.Check(lambda cell: _box_problem(cell) is None, element_wise=True, name="boxes", error="boxes"),
+            nullable=True,
+        ),
+        "site": pa.Column(object, nullable=True),
+    },
+    checks=[
+        *(_blank_without_lesion(column) for column in ("malignant", "type", "boxes")),
+        pa.Check(
+            _agrees_with_type,
+            name="malignant",
+            error=f"must be 1 exactly where type is {' or '.join(MALIGNANT_TYPES)}",
+        ),
+    ],
+    strict=False,
+)
+
+
+def _violations(table: pd.DataFrame) -> list[tuple[int, str, str]]:
+    """(row index, column, message) of every broken rule."""
+    try:
+        SCHEMA.validate(table, lazy=True)
+    except SchemaErrors as error:
+        found = {_violation(table, failure) for failure in error.failure_cases.to_dict("records")}
+        return sorted(found)
+    return []
+
+
+def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, str]:
+    row, check = int(failure["index"]), str(failure["check"])
+    if failure["schema_context"] == "DataFrameSchema":
+        rule = next(rule for rule in SCHEMA.checks if rule.error == check)
+        return row, str(rule.name), check
+    column = str(failure["column"])
+    if check == "boxes":
+        return row, column, _box_problem(table.at[row, column]) or check
+    known = {"not_nullable": "must not be blank", "field_uniqueness": "must be unique, but occurs more than once"}
+    return row, column, known.get(check, check)
+
+
+def _file_violation(root: Path, row: dict[str, Any]) -> tuple[str, str] | None:
+    """(column, message) of what the image itself contradicts: absent, unreadable, or smaller than a box."""
+    if not isinstance(row["path"], str) or not _stays_inside(row["path"]):
+        return None  # said already
+    path = root / row["path"]
+    if not path.resolve().is_relative_to(root.resolve()):
+        return "path", "leads outside the root through a link"
+    try:
+        width, height = image_size(path)
+    except ImageError as error:
+        return "path", str(error)
+    if not isinstance(row["boxes"], str) or _box_problem(row["boxes"]) is not None:
+        return None
+    for x0, y0, x1, y1 in parse_boxes(row["boxes"]):
+        if x1 > width or y1 > height:
+            return "boxes", f"box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] reaches outside the image of {width}x{height} pixels"
+    return None
+
+
+def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequence[str] = ()) -> Manifest:
+    """Check a table of cases against every invariant and convert it.
+
+    Args:
+        table: Cells as text, missing ones as None; the columns of the module's docstring, others are ignored.
+        root: Folder that the paths are relative to.
+        name: What the messages call the table: usually its file.
+        warnings: Passed on.
+
+    Raises:
+        InputError: Columns are absent, or any row breaks a rule or its image is absent or unreadable. The message lists
+            every violation with its row (of a spreadsheet: the header is row 1), column and value.
+    """
+    missing = [column for column in REQUIRED if column not in table]
+    if missing:
+        raise InputError(
+            f"{name} lacks the column(s) {', '.join(missing)}. Found: {', '.join(map(str, table.columns))}. "
+            f"Required: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
+        )
+    if table.empty:
+        raise InputError(f"{name} has no rows. Add one row per image.")
+    text = _as_text(table)
+    violations = _violations(text)
+    for row, cells in enumerate(text.to_dict("records")):
+        found = _file_violation(root, {str(key): value for key, value in cells.items()})
+        if found is not None:
+            violations.append((row, *found))
+    if violations:
+        problems = [_describe(text, *violation) for violation in sorted(violations)]
+        raise InputError(listing(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again."))
+    return Manifest(_converted(text), root, tuple(warnings))
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    text = pd.DataFrame(
+        {
+            column: table[column].astype(object) if column in table else pd.Series([None] * len(table), dtype=object)
+            for column in (*REQUIRED, *OPTIONAL)
+        }
+    ).reset_index(drop=True)
+    text = text.where(text.notna(), None)
+    text["patient_id"] = text["patient_id"].where(text["patient_id"].notna(), text["image_id"])
+    return text
+
+
+def _describe(table: pd.DataFrame, row: int, column: str, message: str) -> str:
+    value = table.at[row, column]
+    shown = "blank" if value is None else repr(value)
+    return f"row {row + FIRST_ROW} (image_id {table.at[row, 'image_id']!r}), column {column!r}, value {shown}: {message}"
+
+
+def _converted(text: pd.DataFrame) -> pd.DataFrame:
+    table = text.copy()
+    table["lesion"] = table["lesion"].astype(int)
+    derived = _is_malignant_type(text).astype(int).where(text["type"].notna(), None)
+    table["malignant"] = text["malignant"].where(text["malignant"].notna(), derived).astype("Float64").astype("Int64")
+    table["boxes"] = pd.Series(
+        [_known_boxes(cell, lesion) for cell, lesion in zip(text["boxes"], table["lesion"], strict=True)], dtype=object
+    )
+    return table
+
+
+def _known_boxes(cell: str | None, lesion: int) -> NDArray[np.float64] | None:
+    if cell is not None:
+        return parse_boxes(cell)
+    return None if lesion else np.zeros((0, 4))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest (CSV, UTF-8); see the module's docstring for its columns.
+
+    Raises:
+        InputError: The file is absent or not a table, or a row breaks a rule (all of them are listed).
+    """
+    try:
+        table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], skipinitialspace=True)
+    except FileNotFoundError:
+        raise InputError(f"The manifest {path} does not exist. Give its path as data.manifest=...") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"The manifest {path} cannot be read as CSV (UTF-8): {error}") from None
+    return check_manifest(table, path.parent, str(path))
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as CSV that a person can open in a spreadsheet and :func:`read_manifest` reads back."""
+    table = manifest.table.copy()
+    table["boxes"] = [json.dumps(b.tolist()) if b is not None and len(b) else None for b in table["boxes"]]
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)

@@ -1,0 +1,116 @@
+"""Ultrasound-like phantoms: the built-in data, with the counts of Table 1."""
+
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.progress import track
+
+from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, Manifest, check_manifest
+from liverattn.data.phantoms import render_phantom
+from liverattn.errors import InputError
+from liverattn.files import digest, replacing, write_json
+
+TABLE_1 = {"none": 258, "angioma": 17, "metastasis": 48, "hcc": 6, "cyst": 30, "fnh": 8}
+GENERATOR_VERSION = 1  # raise it when the same seed gives other images
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomSource:
+    """Phantoms, rendered once in parallel into a folder named by what determines them.
+
+    Attributes:
+        root: Folder of all phantom sets.
+        counts: Images per kind (``none`` and the five types). Default: Table 1 of the paper.
+        seed: Image i of a set depends on (seed, i) and its kind only.
+        workers: Processes; None: one per core.
+    """
+
+    root: str
+    counts: Mapping[str, int] = field(default_factory=lambda: dict(TABLE_1))
+    seed: int = 0
+    workers: int | None = None
+
+    def manifest(self) -> Manifest:
+        """Render what is missing and return the cases.
+
+        Raises:
+            InputError: Counts are negative, of an unknown kind, or add up to nothing.
+        """
+        kinds = self._kinds()
+        folder = Path(self.root) / digest([GENERATOR_VERSION, sorted(self.counts.items()), self.seed])[:12]
+        jobs = [(folder / f"{i:05d}.png", kind, (self.seed, i)) for i, kind in enumerate(kinds)]
+        missing = [job for job in jobs if not job[0].with_suffix(".json").exists()]
+        _render_all(missing, self.workers)
+        rows = [_row(path, kind) for path, kind, _ in jobs]
+        return check_manifest(pd.DataFrame(rows), folder, f"The phantom set {folder}")
+
+    def _kinds(self) -> list[str]:
+        valid = ("none", *LESION_TYPES)
+        wrong = {k: n for k, n in self.counts.items() if k not in valid or not isinstance(n, int) or n < 0}
+        if wrong or not sum(self.counts.values()):
+            raise InputError(
+                f"Expected data.counts to hold whole numbers >= 0, not all 0, for {', '.join(valid)}, "
+                f"but got {dict(self.counts)}."
+            )
+        kinds = [kind for kind in valid for _ in range(self.counts.get(kind, 0))]
+        order = np.random.default_rng([self.seed, len(kinds)]).permutation(len(kinds))
+        return [kinds[i] for i in order]
+
+
+Job = tuple[Path, str, tuple[int, int]]
+
+
+def _render_all(jobs: list[Job], workers: int | None) -> None:
+    if not jobs:
+        return
+    count = min(workers or os.cpu_count() or 1, len(jobs))
+    if count == 1:
+        for job in track(jobs, f"Rendering {len(jobs)} phantoms", transient=True):
+            _render_one(job)
+        return
+    # Spawned, not forked: a forked child inherits the locks of the parent's threads.
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    try:
+        for _ in track(
+            pool.map(_render_one, jobs, chunksize=4),
+            f"Rendering {len(jobs)} phantoms",
+            total=len(jobs),
+            transient=True,
+        ):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _render_one(job: Job) -> None:
+    path, kind, seed = job
+    phantom = render_phantom(kind, np.random.default_rng(seed))
+    with replacing(path) as temporary:
+        Image.fromarray(phantom.image).save(temporary, format="PNG", compress_level=1)
+    # Written last: its presence says that the image is whole.
+    write_json(
+        path.with_suffix(".json"),
+        {"boxes": phantom.boxes.tolist(), "vessels": phantom.vessels.tolist(), "geometry": phantom.geometry},
+    )
+
+
+def _row(path: Path, kind: str) -> dict[str, Any]:
+    boxes = json.loads(path.with_suffix(".json").read_text())["boxes"]
+    is_lesion = kind != "none"
+    return {
+        "image_id": f"phantom-{path.stem}",
+        "path": path.name,
+        "lesion": str(int(is_lesion)),
+        "malignant": str(int(kind in MALIGNANT_TYPES)) if is_lesion else None,
+        "type": kind if is_lesion else None,
+        "boxes": json.dumps(boxes) if is_lesion else None,
+    }

@@ -1,0 +1,1 @@
+"""Scores and attention quality: pure functions on arrays."""

@@ -1,0 +1,92 @@
+"""Attention quality (SPEC: explanation): does the attention lie on the lesion? Pure functions of one case.
+
+Shapes: h w grid, H W image. ``target`` is the covered fraction of each cell, so every measure of area is exact.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+Grid = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class AttentionQuality:
+    """Attention quality of one case; NaN where a measure does not apply.
+
+    Attributes:
+        energy: Share of the attention map inside the boxes (lesion images).
+        lift: energy / mean(target): how many times more than plain averaging gets (lesion images).
+        pointing: 1 if the center of the cell with the largest s lies in a box, else 0 (lesion images).
+        chance: Share of the image that the boxes cover: the pointing rate of a random point (lesion images).
+        average_precision: Of sigmoid(s) over the cells, positive where a box touches (lesion images).
+        iou: Of {sigmoid(s) >= 0.5} and the boxes, by area (lesion images).
+        peak: max sigmoid(s): a second detection score (all images).
+        entropy: Of the attention map over log(number of cells): 1 is diffuse, 0 one cell (all images).
+    """
+
+    energy: float
+    lift: float
+    pointing: float
+    chance: float
+    average_precision: float
+    iou: float
+    peak: float
+    entropy: float
+
+
+def attention_quality(
+    weights: Grid, scores: Grid, target: Grid | None, boxes: NDArray[np.float64] | None, size: tuple[int, int]
+) -> AttentionQuality:
+    """Measure one case.
+
+    Args:
+        weights: (h, w) attention map, summing to 1.
+        scores: (h, w) attention logits s.
+        target: (h, w) covered fractions; None where boxes are unknown.
+        boxes: (N, 4) in pixels of the prepared image; None where unknown.
+        size: (H, W) of the prepared image.
+    """
+    probability = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -500, 500)))
+    peak, entropy = float(probability.max()), normalized_entropy(weights)
+    if target is None or boxes is None or not len(boxes):
+        return AttentionQuality(*[math.nan] * 6, peak, entropy)
+    energy, chance = float((weights * target).sum()), float(target.mean())
+    return AttentionQuality(
+        energy=energy,
+        lift=energy / chance,
+        pointing=float(points_into_box(scores, boxes, size)),
+        chance=chance,
+        average_precision=float(average_precision_score(target.ravel() > 0, probability.ravel())),
+        iou=_iou(probability >= 0.5, target),
+        peak=peak,
+        entropy=entropy,
+    )
+
+
+def points_into_box(scores: Grid, boxes: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """The pointing game (Zhang et al. 2018, without their tolerance of 15 pixels): is the peak inside a box?
+
+    Args:
+        scores: (h, w).
+        boxes: (N, 4) in pixels, half-open.
+        size: (H, W) of the image that the boxes refer to.
+    """
+    row, column = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    y, x = (row + 0.5) * size[0] / scores.shape[0], (column + 0.5) * size[1] / scores.shape[1]
+    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
+    return bool(inside.any())
+
+
+def normalized_entropy(weights: Grid) -> float:
+    """Shannon entropy of a map that sums to 1, over that of the uniform map: in [0, 1]."""
+    positive = weights[weights > 0].astype(np.float64)
+    return float(-(positive * np.log(positive)).sum() / math.log(weights.size)) if weights.size > 1 else 0.0
+
+
+def _iou(predicted: NDArray[np.bool_], target: Grid) -> float:
+    intersection = float(target[predicted].sum())
+    return intersection / (float(predicted.sum()) + float(target.sum()) - intersection)

@@ -1,0 +1,147 @@
+"""AUCs and the challenge's score (paper: Table 2, Table 3, Eq. 4), NaN-aware, in float64.
+
+NaN means undefined: a class is absent. It is never 0 and never selected. torchmetrics 1.9 would return 0 and average it
+in, and its float32 sigmoid creates ties; scikit-learn's AUC on logits does neither.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import roc_auc_score
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a checkpoint is selected for.
+
+    Attributes:
+        name: Of the task and its copy.
+        outputs: The output(s) whose AUCs are averaged.
+        weight: In the score (Eq. 4).
+        conditional: Evaluated on lesion images only.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    weight: float
+    conditional: bool
+
+
+PAPER_TASKS = (
+    Task("lesion", ("lesion",), 0.5, False),
+    Task("malignancy", ("malignancy",), 0.3, True),
+    Task("type", ("angioma", "hcc", "fnh", "cyst", "metastasis"), 0.2, True),
+)
+
+
+def auc(truth: ArrayLike, score: ArrayLike) -> float:
+    """Area under the ROC curve of one output.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (unknown: left out).
+        score: (n,) logits or probabilities, higher is more positive.
+
+    Returns:
+        AUC in [0, 1], ties counted half; NaN if a class is absent.
+
+    Raises:
+        ValueError: A score of a known case is not finite, or the lengths differ.
+    """
+    labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if labels.shape != values.shape or labels.ndim != 1:
+        raise ValueError(f"Expected `score` of shape {labels.shape} like `truth`, but got {values.shape}.")
+    known = ~np.isnan(labels)
+    labels, values = labels[known], values[known]
+    if not np.isfinite(values).all():
+        raise ValueError(f"Expected finite scores, but got {values[~np.isfinite(values)][0]}.")
+    return float(roc_auc_score(labels, values)) if len(set(labels.tolist())) == 2 else math.nan
+
+
+def output_aucs(
+    truth: NDArray[np.floating], logits: NDArray[np.floating], tasks: Sequence[Task] = PAPER_TASKS
+) -> dict[str, float]:
+    """AUC of every output: over all images, or over lesion images only where its task is conditional.
+
+    Args:
+        truth: (n, K) 0, 1 or NaN, in the order of the tasks' outputs.
+        logits: (n, K).
+        tasks: With K outputs in all; an output named ``lesion`` tells which images show a lesion.
+
+    Returns:
+        AUC by output; NaN where undefined.
+    """
+    names = [name for task in tasks for name in task.outputs]
+    conditional = [task.conditional for task in tasks for _ in task.outputs]
+    if np.shape(truth) != np.shape(logits) or np.shape(truth)[1:] != (len(names),):
+        raise ValueError(
+            f"Expected `truth` and `logits` of shape (n, {len(names)}), but got {np.shape(truth)} and "
+            f"{np.shape(logits)}."
+        )
+    shows_lesion = truth[:, names.index("lesion")] == 1 if "lesion" in names else np.ones(len(truth), bool)
+    return {
+        name: auc(truth[shows_lesion, k], logits[shows_lesion, k]) if only else auc(truth[:, k], logits[:, k])
+        for k, (name, only) in enumerate(zip(names, conditional, strict=True))
+    }
+
+
+def task_aucs(
+    truth: NDArray[np.floating], logits: NDArray[np.floating], tasks: Sequence[Task] = PAPER_TASKS
+) -> dict[str, float]:
+    """AUC of every task: the unweighted mean of its outputs' AUCs.
+
+    An output that is undefined (its type is absent) is left out of the mean, so that a fold without hcc still selects
+    by the four other types; :func:`output_aucs` tells which.
+
+    Args:
+        truth: (n, K) 0, 1 or NaN.
+        logits: (n, K).
+        tasks: With K outputs in all.
+
+    Returns:
+        AUC by task; NaN where none of its outputs is defined.
+    """
+    by_output = output_aucs(truth, logits, tasks)
+    return {task.name: _mean_of_defined([by_output[name] for name in task.outputs]) for task in tasks}
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def weighted_score(aucs: Mapping[str, float], tasks: Sequence[Task] = PAPER_TASKS) -> float:
+    """Eq. 4 for any tasks: the weighted mean of their AUCs, weights renormalized over the defined ones.
+
+    Args:
+        aucs: AUC by task, NaN where undefined.
+        tasks: Give the weights.
+
+    Returns:
+        In [0, 1]; NaN if no task is defined.
+    """
+    defined = [task for task in tasks if not math.isnan(aucs[task.name])]
+    total = sum(task.weight for task in defined)
+    return sum(task.weight * aucs[task.name] for task in defined) / total if total > 0 else math.nan
+
+
+def challenge_score(lesion: float, malignancy: float, types: ArrayLike) -> float:
+    r"""The score of the challenge, Eq. 4.
+
+    .. math:: 0.5\,AUC_{lesion} + 0.3\,AUC_{malignancy} + 0.2\,\frac{1}{5}\sum_k AUC_k
+
+    As printed, Eq. 4 sums over the types without dividing and would reach 1.67 for Table 2's numbers; the mean
+    reproduces a weighted AUC.
+
+    Args:
+        lesion: AUC of lesion detection.
+        malignancy: AUC of benign versus malignant.
+        types: The per-type AUCs, or their mean; NaN ones are left out.
+
+    Returns:
+        In [0, 1]. Where a part is undefined (NaN, or no types), the other weights are renormalized.
+    """
+    type_mean = _mean_of_defined(np.atleast_1d(np.asarray(types, dtype=np.float64)).tolist())
+    return weighted_score({"lesion": lesion, "malignancy": malignancy, "type": type_mean}, PAPER_TASKS)

@@ -1,0 +1,77 @@
+"""Files appear whole or not at all: every file is written to a temporary name beside its place and renamed."""
+
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from liverattn.errors import InputError
+
+OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it is renamed to ``path``, on failure removed.
+
+    Safe when several processes write the same file at once: the last rename wins and no reader sees a part.
+
+    Raises:
+        InputError: The disk is full (or its quota is), or the folder is not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        problem = _storage_problem(error)
+        if problem is None:
+            raise
+        raise InputError(
+            f"Cannot write {path}: {problem}. Nothing was lost: free some space or correct the permissions "
+            "(or set paths.outputs to another disk), then run the same command again; it goes on from here."
+        ) from error
+
+
+def _storage_problem(error: BaseException) -> str | None:
+    # Writers in other languages (safetensors, torch) report a full disk in a text, not in an error number.
+    text = str(error).lower()
+    if getattr(error, "errno", None) in OUT_OF_SPACE or "no space left" in text or "os error 28" in text:
+        return "no space left on the disk"
+    if "file write failed" in text or "unexpected pos" in text:
+        return "the file could not be written whole (is the disk full?)"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with a final newline, atomically; NaN becomes null, which JSON can hold."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hexadecimal digits) of a JSON-serializable value, independent of dictionary order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

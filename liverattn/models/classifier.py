@@ -1,0 +1,61 @@
+"""Image to output logits and attention logits (paper: Fig. 3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from liverattn.models.attention import AttentionHead, attention_pool
+from liverattn.models.backbones import Backbone
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class LesionClassifier(nn.Module):
+    """Trunk, supervised attention, and one dense layer.
+
+    Input are intensities after Eq. 1 on a scale of 0 to 255, one channel; the network itself divides by 255, copies
+    grey to three channels and applies ImageNet's mean and deviation, so that it needs nothing else to be used.
+
+    Args:
+        trunk: Feature extractor; its last feature map has C channels.
+        lambdas: S scales of Eq. 3; (0,) is the paper's simple approach (Eq. 2).
+        outputs: K, number of output logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: Backbone, *, lambdas: Sequence[float], outputs: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.lambdas = tuple(float(scale) for scale in lambdas)
+        self.attention = AttentionHead(trunk.channels)
+        self.head = nn.Linear(trunk.channels * len(self.lambdas), outputs)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify images.
+
+        Args:
+            image: (B, 1, H, W) float, 0 to 255 (more where Eq. 1 brightens).
+
+        Returns:
+            Output logits (B, K) float32 and attention logits s (B, 1, h, w) float32.
+        """
+        features = self.trunk((image / 255 - self.mean) / self.std)
+        scores = self.attention(features).float()
+        pooled = attention_pool(features, scores, self.lambdas)
+        with torch.autocast(image.device.type, enabled=False):
+            return self.head(pooled), scores
+
+    @torch.no_grad()
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the feature map for an input size, read from the feature map itself."""
+        was_training = self.training
+        self.eval()
+        feature_map = self.trunk(torch.zeros(1, 3, height, width, device=self.mean.device))
+        self.train(was_training)
+        return int(feature_map.shape[2]), int(feature_map.shape[3])

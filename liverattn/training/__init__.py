@@ -1,0 +1,1 @@
+"""One fold run: objective, optimizer, Lightning module, checkpoints."""

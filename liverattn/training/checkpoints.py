@@ -1,0 +1,141 @@
+"""Three copies of the weights, each the best epoch of one task, and where to resume (paper: "Implementation")."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from liverattn.errors import InputError
+from liverattn.evaluation.scores import Task, task_aucs, weighted_score
+from liverattn.files import replacing
+from liverattn.runs import RunFolder
+from liverattn.training.metrics import Outputs
+from liverattn.training.module import LesionModule
+
+
+@dataclass(frozen=True)
+class TaskCopy:
+    """A checkpoint of one task, as read back.
+
+    Attributes:
+        task: Name.
+        epoch: From 0.
+        auc: Of the task on the held-out cases in that epoch.
+        weights: State dict of :class:`~liverattn.models.classifier.LesionClassifier`.
+        outputs: What these weights gave on the held-out cases.
+        config: The run's composed configuration.
+    """
+
+    task: str
+    epoch: int
+    auc: float
+    weights: Mapping[str, Tensor]
+    outputs: Outputs
+    config: Mapping[str, Any]
+
+
+def read_copy(path: Path) -> TaskCopy:
+    """Read a task checkpoint (plain tensors and values only; nothing in it can execute).
+
+    Raises:
+        InputError: Absent, damaged, or not a task checkpoint.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+        outputs = Outputs(*(content["validation"][name].numpy() for name in ("rows", "logits", "scores")))
+        return TaskCopy(
+            content["task"], content["epoch"], content["auc"], content["state_dict"], outputs, content["config"]
+        )
+    except FileNotFoundError:
+        raise InputError(f"The checkpoint {path} does not exist.") from None
+    except Exception as error:  # torch raises a dozen kinds for damaged files
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable task checkpoint ({problem}). Run the fold again.") from error
+
+
+class TaskCopies(Callback):
+    """Writes a copy of the weights whenever a task's AUC on the held-out cases is better than ever before.
+
+    An undefined AUC (NaN) never counts; a task without a defined AUC writes no copy, and this is said once. List this
+    callback before a weights average, so that it sees the averaged weights that were validated.
+
+    Args:
+        run: Where to write.
+        tasks: What to select for.
+        truth: (n, K) labels by row of the manifest, NaN where unknown.
+        config: Plain values, stored with each copy.
+    """
+
+    def __init__(
+        self, run: RunFolder, tasks: Sequence[Task], truth: NDArray[Any], config: Mapping[str, Any]
+    ) -> None:
+        self.run, self.tasks, self.truth, self.config = run, tasks, truth, dict(config)
+        self.best: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.announced = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best AUCs so far, for a resumed run."""
+        return {"best": dict(self.best), "history": list(self.history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best AUCs so far."""
+        self.best, self.history = dict(state_dict["best"]), list(state_dict["history"])
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score the epoch and keep what is best."""
+        assert isinstance(pl_module, LesionModule)
+        outputs = pl_module.take_outputs()
+        aucs = task_aucs(self.truth[outputs.rows], outputs.logits, self.tasks)
+        score = weighted_score(aucs, self.tasks)
+        self.history.append({**aucs, "score": score})
+        named = {**{f"val/auc_{task}": value for task, value in aucs.items()}, "val/score": score}
+        pl_module.log_dict({name: value for name, value in named.items() if not math.isnan(value)}, rank_zero_only=True)
+        for task, value in aucs.items():
+            if value > self.best.get(task, -math.inf):
+                self.best[task] = value
+                if trainer.is_global_zero:
+                    self._write(task, value, trainer.current_epoch, pl_module, outputs)
+        self._announce_undefined(aucs)
+
+    def _write(self, task: str, auc: float, epoch: int, module: LesionModule, outputs: Outputs) -> None:
+        content = {
+            "task": task,
+            "epoch": epoch,
+            "auc": auc,
+            "state_dict": {name: value.detach().cpu() for name, value in module.model.state_dict().items()},
+            "validation": {
+                name: torch.from_numpy(getattr(outputs, name)) for name in ("rows", "logits", "scores")
+            },
+            "config": self.config,
+        }
+        with replacing(self.run.copy(task)) as temporary:
+            torch.save(content, temporary)
+
+    def _announce_undefined(self, aucs: Mapping[str, float]) -> None:
+        undefined = [task for task, value in aucs.items() if math.isnan(value)]
+        if undefined and not self.announced:
+            print(
+                f"The AUC of {', '.join(undefined)} is undefined on the held-out cases (a class is absent or unlabeled): "
+                "no copy is written for it, and the score's other weights are renormalized."
+            )
+        self.announced = True
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes ``last.ckpt`` after every epoch, whole or not at all; a killed run resumes there bit for bit."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save everything that the next epoch depends on."""
+        with replacing(self.run.last) as temporary:
+            trainer.save_checkpoint(temporary)

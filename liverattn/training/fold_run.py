@@ -1,0 +1,169 @@
+"""One fold run, from prepared cases to a finished run folder."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from liverattn.data.augmentation import Augmentation
+from liverattn.data.cache import PreparedCases
+from liverattn.data.datamodule import CaseDataset, LesionDataModule
+from liverattn.data.manifest import Manifest
+from liverattn.data.targets import Reduction
+from liverattn.errors import InputError
+from liverattn.evaluation.scores import Task
+from liverattn.files import write_json
+from liverattn.models.classifier import LesionClassifier
+from liverattn.reporting.figures import attention_figure, roc_figure
+from liverattn.runs import RunFolder
+from liverattn.tracking import Tracking, flat_parameters, versions
+from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, TaskCopy, read_copy
+from liverattn.training.hardware import Hardware
+from liverattn.training.module import LesionModule
+from liverattn.training.optimization import SgdRecipe
+from liverattn.training.progress import EpochLines
+from liverattn.training.results import attention_panels, copy_predictions, roc_panels, run_metrics
+from liverattn.training.trainer import TrainerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRun:
+    """Everything that one fold run is made of.
+
+    Attributes:
+        run: Where it is written.
+        manifest: n cases.
+        cases: The same, prepared.
+        labels: (n, K) for the loss, NaN where unknown.
+        truth: (n, K) for the evaluation, NaN where unknown.
+        tasks: With K outputs in all.
+        train_rows: Rows to train on.
+        held_out_rows: Rows held out.
+        model: The network.
+        alpha: Weight of the attention loss.
+        recipe: Optimizer.
+        augmentation: Of the training images.
+        reduction: Of the box mask to the grid.
+        clip: Limit rescaled intensities to 255.
+        settings: Of the training loop.
+        hardware: What was chosen for the machine.
+        tracking: Where numbers go.
+        tags: What people filter runs by.
+        config: The composed configuration, plain.
+        seed: Of order, augmentation and mixup.
+    """
+
+    run: RunFolder
+    manifest: Manifest
+    cases: PreparedCases
+    labels: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    tasks: Sequence[Task]
+    train_rows: NDArray[np.int64]
+    held_out_rows: NDArray[np.int64]
+    model: LesionClassifier
+    alpha: float
+    recipe: SgdRecipe
+    augmentation: Augmentation
+    reduction: Reduction
+    clip: bool
+    settings: TrainerSettings
+    hardware: Hardware
+    tracking: Tracking
+    tags: Mapping[str, str]
+    config: Mapping[str, Any]
+    seed: int
+
+    def execute(self) -> None:
+        """Train (or go on training), evaluate every copy, write and track the results."""
+        logger = self.tracking.logger(self.run.path.name, self.tags, self.run.record().get("mlflow_run_id"))
+        if logger is not None:
+            self.run.update_record(mlflow_run_id=logger.run_id)
+            logger.log_hyperparams(flat_parameters(self.config))
+        seconds = self._fit(logger)
+        copies = [read_copy(path) for task in self.tasks if (path := self.run.copy(task.name)).exists()]
+        if not copies:
+            raise InputError(
+                "No task has a defined AUC on the held-out cases, so no epoch could be chosen: each class of at least one "
+                "task must occur there. Use fewer folds (protocol.folds) or more cases."
+            )
+        predictions = self._write_pictures_and_predictions(copies)
+        metrics = {
+            **run_metrics(predictions, self.tasks),
+            "cases": {"train": len(self.train_rows), "held_out": len(self.held_out_rows)},
+            "seconds": seconds,
+        }
+        self.run.update_record(state="finished")
+        self._track(logger, predictions, metrics)
+        write_json(self.run.metrics, metrics)
+
+    def _fit(self, logger: Any) -> float:
+        run, size = self.run, self.cases.size
+        module = LesionModule(
+            self.model, recipe=self.recipe, alpha=self.alpha, mixup_beta=self.settings.mixup, seed=self.seed
+        )
+        if self.hardware.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.settings.compile:
+            module.compile_network()
+        copies = TaskCopies(run, self.tasks, self.truth, self.config)
+        trainer = self.settings.build(
+            self.hardware, run.path, [copies, EpochLines(copies), LastCheckpoint(run)], logger
+        )
+        started = time.perf_counter()
+        resume = str(run.last) if run.last.exists() else None
+        trainer.fit(module, self._data(self.model.grid(*size)), ckpt_path=resume, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        return time.perf_counter() - started
+
+    def _data(self, grid: tuple[int, int]) -> pl.LightningDataModule:
+        shared = {"grid": grid, "reduction": self.reduction, "seed": self.seed}
+        return LesionDataModule(
+            train=CaseDataset(self.cases, self.labels, augmentation=self.augmentation, **shared),
+            validation=CaseDataset(self.cases, self.labels, **shared),
+            train_rows=self.train_rows,
+            validation_rows=self.held_out_rows,
+            batch_size=self.settings.batch_size,
+            num_workers=self.settings.num_workers,
+            clip=self.clip,
+            seed=self.seed,
+        )
+
+    def _write_pictures_and_predictions(self, copies: Sequence[TaskCopy]) -> pd.DataFrame:
+        lambdas = self.model.lambdas
+        predictions = pd.concat(
+            [copy_predictions(c, self.manifest, self.cases, self.truth, self.tasks, lambdas) for c in copies],
+            ignore_index=True,
+        )
+        self.run.write_predictions(predictions)
+        roc_figure(roc_panels(predictions, self.tasks), self.run.path / "roc.png")
+        panels = attention_panels(copies[0], self.cases, self.truth[:, 0], lambdas)
+        attention_figure(panels, self.run.path / "attention.png")
+        return predictions
+
+    def _track(self, logger: Any, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
+        if logger is None:
+            return
+        upload = self.run.path / "upload"
+        upload.mkdir(exist_ok=True)
+        write_json(upload / "environment.json", versions())
+        write_json(upload / "metrics.json", metrics)
+        self.tracking.shared_predictions(predictions).to_parquet(upload / "predictions.parquet", index=False)
+        files: dict[Path, str | None] = {path: None for path in sorted(upload.iterdir())}
+        files |= {self.run.path / name: None for name in ("config.yaml", "roc.png", "attention.png")}
+        files |= {self.run.copy(task): "checkpoints" for task in metrics["copies"]}
+        final = {f"final/auc_{task}": value for task, value in metrics["auc"].items()}
+        final |= {f"final/auc_output_{name}": value for name, value in metrics["outputs"].items()}
+        final |= {f"attention/{name}": value for name, value in metrics["attention"].items()}
+        self.tracking.upload(logger, files, {**final, "final/score": metrics["score"]})
+        for path in upload.iterdir():
+            path.unlink()
+        upload.rmdir()

@@ -1,0 +1,104 @@
+"""The LightningModule: one shared step."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from liverattn.data.datamodule import Batch
+from liverattn.errors import InputError
+from liverattn.models.classifier import LesionClassifier
+from liverattn.training.metrics import GatheredOutputs, Outputs
+from liverattn.training.objective import attention_loss, mixup, output_loss
+from liverattn.training.optimization import SgdRecipe
+
+
+class LesionModule(pl.LightningModule):
+    """Trains a classifier on outputs and attention together.
+
+    Args:
+        model: The network.
+        recipe: Optimizer, rates, schedule, frozen stages.
+        alpha: Weight of the attention loss (0: the network finds out where to look by itself).
+        mixup_beta: Parameter of Beta(a, a), from which mixup's gamma is drawn; 0 switches mixup off.
+        seed: Of mixup and of anything random inside the network.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self, model: LesionClassifier, *, recipe: SgdRecipe, alpha: float = 1.0, mixup_beta: float = 0.2, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._call(model)
+        self.recipe, self.alpha, self.mixup_beta, self.seed = recipe, alpha, mixup_beta, seed
+        self.gathered = GatheredOutputs()
+        self.frozen = recipe.freeze(model)
+
+    def train(self, mode: bool = True) -> "LesionModule":
+        """Keep the batch statistics of frozen stages still."""
+        super().train(mode)
+        for stage in self.frozen:
+            stage.eval()
+        return self
+
+    def compile_network(self) -> None:
+        """Call the network through ``torch.compile``; checkpoints keep its own names."""
+        self._call(torch.compile(self.model))
+
+    def _call(self, network: Any) -> None:
+        # Past nn.Module's registration: the network would stand in every checkpoint twice.
+        object.__setattr__(self, "network", network)
+
+    def on_train_epoch_start(self) -> None:
+        """Make what is random inside the network (dropout) depend on (seed, epoch), so that a resumed run repeats it."""
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one mixed batch."""
+        loss, _, _ = self._shared_step(self._mixed(batch, batch_idx), "train")
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the outputs of one batch; nothing is mixed here."""
+        _, logits, scores = self._shared_step(batch, "val")
+        self.gathered.update(batch["row"], logits, scores)
+
+    def _shared_step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
+        logits, scores = self.network(batch["image"])
+        outputs = output_loss(logits, batch["labels"], batch["label_weight"])
+        attention = attention_loss(scores, batch["target"], batch["target_weight"])
+        loss: Tensor = outputs + self.alpha * attention
+        values = {f"{stage}/loss": loss, f"{stage}/loss_outputs": outputs, f"{stage}/loss_attention": attention}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits))
+        return loss, logits, scores
+
+    def _mixed(self, batch: Batch, batch_idx: int) -> Batch:
+        if self.mixup_beta == 0:
+            return batch
+        random = np.random.default_rng([self.seed, self.current_epoch, batch_idx, self.global_rank])
+        permutation = torch.from_numpy(random.permutation(len(batch["row"]))).to(self.device)
+        return mixup(batch, float(random.beta(self.mixup_beta, self.mixup_beta)), permutation)
+
+    def take_outputs(self) -> Outputs:
+        """The outputs of the validation epoch, gathered over processes.
+
+        Raises:
+            InputError: The network gives NaN or infinity.
+        """
+        outputs = Outputs(*self.gathered.compute())
+        self.gathered.reset()
+        if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.scores).all()):
+            raise InputError(
+                f"The network's outputs became NaN or infinite in epoch {self.current_epoch}: training diverged. Lower "
+                "optim.trunk_rate and optim.head_rate, or use trainer.precision=32-true."
+            )
+        return outputs
+
+    def configure_optimizers(self) -> Any:
+        """SGD with a schedule over all steps of the run."""
+        optimizer, scheduler = self.recipe.build(self.model, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

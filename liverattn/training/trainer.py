@@ -1,0 +1,101 @@
+"""The training loop's settings, and the Lightning trainer made of them."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+
+from liverattn.errors import InputError
+from liverattn.training.hardware import Hardware
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How long, in what batches and on what to train.
+
+    Attributes:
+        max_epochs: Passes over the training cases.
+        batch_size: Cases per step.
+        mixup: Parameter a of Beta(a, a), from which mixup's gamma is drawn; 0 switches mixup off.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        precision: ``auto``, ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        channels_last: Memory format; None: what is fast here.
+        num_workers: Loader processes; None: what suits the machine.
+        ema: Decay of a running average of the weights, which is then validated and kept; None: no average.
+        compile: Use ``torch.compile``.
+        deterministic: ``auto`` (on a GPU: where a deterministic kernel exists), True (strict) or False.
+        gradient_clip: Largest norm of the gradient; None: no limit.
+        limit_batches: Only so many batches per epoch (debugging).
+        overfit_batches: Train and validate on so many training batches (debugging).
+        profiler: ``simple`` or ``advanced`` (debugging).
+    """
+
+    max_epochs: int
+    batch_size: int = 16
+    mixup: float = 0.2
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    channels_last: bool | None = None
+    num_workers: int | None = None
+    ema: float | None = None
+    compile: bool = False
+    deterministic: bool | Literal["auto"] = "auto"
+    gradient_clip: float | None = None
+    limit_batches: int | None = None
+    overfit_batches: int = 0
+    profiler: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        for name, smallest in (("max_epochs", 1), ("batch_size", 2), ("mixup", 0), ("overfit_batches", 0)):
+            if getattr(self, name) < smallest:
+                raise InputError(f"Expected trainer.{name} to be at least {smallest}, but got {getattr(self, name)}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
+
+    def build(
+        self, hardware: Hardware, folder: Path, callbacks: Sequence[Callback], logger: Logger | None
+    ) -> pl.Trainer:
+        """A Lightning trainer.
+
+        Args:
+            hardware: What was chosen for the machine.
+            folder: Of the run.
+            callbacks: In order; the weights average is put behind them, so that they see the averaged weights.
+            logger: Of the metrics, or None.
+        """
+        more: list[Callback] = [] if logger is None else [LearningRateMonitor("epoch")]
+        if self.ema is not None:
+            more.append(EMAWeightAveraging(decay=self.ema))
+        is_terminal = sys.stderr.isatty()
+        if is_terminal:
+            more.append(TQDMProgressBar(leave=False))
+        limits: dict[str, Any] = {} if self.limit_batches is None else {
+            "limit_train_batches": self.limit_batches,
+            "limit_val_batches": self.limit_batches,
+        }
+        on_gpu = hardware.accelerator == "gpu"
+        return pl.Trainer(
+            max_epochs=self.max_epochs,
+            accelerator=hardware.accelerator,
+            devices=1,
+            precision=hardware.precision,
+            callbacks=[*callbacks, *more],
+            logger=logger if logger is not None else False,
+            default_root_dir=folder,
+            deterministic=("warn" if on_gpu else False) if self.deterministic == "auto" else self.deterministic,
+            gradient_clip_val=self.gradient_clip,
+            overfit_batches=self.overfit_batches,
+            profiler=self.profiler,
+            enable_checkpointing=True,
+            enable_progress_bar=is_terminal,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,  # nothing is logged per step; a larger number would only warn
+            **limits,
+        )
