@@ -93,7 +93,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(*, _root_: DictConfig) -> str:
     """Eight digits that differ between configurations with different results."""
     parts = {key: _root_[key] for key in _root_ if key not in NOT_IDENTITY}
-    values = {key: plain(value) if OmegaConf.is_config(value) else value for key, value in parts.items()}
+    values = {str(key): plain(value) if OmegaConf.is_config(value) else value for key, value in parts.items()}
     return digest(identity(values))[:8]
 
 

@@ -54,7 +54,8 @@ def report(manifest: "Manifest", cases: "PreparedCases") -> None:
 
     kinds = strata(manifest.table)
     counts = {kind: kinds.count(kind) for kind in ("none", *sorted(set(kinds) - {"none"})) if kind in kinds}
-    area = [100 * np.prod(b[:, 2:] - b[:, :2], axis=1).sum() / np.prod(cases.size) for b in cases.boxes if b is not None]
+    boxed = [boxes for boxes in cases.boxes if boxes is not None]
+    area = [100 * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).sum() / np.prod(cases.size) for boxes in boxed]
     quantities = {
         "m of Eq. 1 (0 to 255)": cases.medians[~np.isnan(cases.medians)],
         "width (pixels)": cases.originals[:, 0],

@@ -39,7 +39,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.training.fold_run import FoldRun
 
     settings = build(cfg.trainer)
-    tasks = [Task(name, tuple(t.outputs), t.weight, t.conditional) for name, t in cfg.data.tasks.items() if t is not None]
+    chosen = {name: task for name, task in cfg.data.tasks.items() if task is not None}
+    tasks = [Task(name, tuple(task.outputs), task.weight, task.conditional) for name, task in chosen.items()]
     outputs = [name for task in tasks for name in task.outputs]
     manifest, cases = prepared_data(cfg)
     folds = assigned_folds(cfg, manifest)
@@ -103,8 +104,8 @@ def begin(run: RunFolder, config: dict[str, Any], settings: Any, identity: dict[
     changed = [name for name, value in identity.items() if record.get(name, value) != value]
     if changed:
         raise InputError(
-            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. Remove that folder "
-            "to begin anew."
+            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
+            "Remove that folder to begin anew."
         )
     hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last)
     if record:  # a resumed run keeps what was chosen, or it would not end in the same weights

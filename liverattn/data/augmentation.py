@@ -1,7 +1,7 @@
-"""Random crops, aspect ratios, translations, rotations and flips (paper: "Implementation"); the only user of albumentations.
+"""Random crops, aspect ratios, translations, rotations and flips (paper: "Implementation").
 
-albumentations draws the same stream in every worker and, without persistent workers, in every epoch, and a global seed
-does not reach it. Each sample is therefore seeded by (seed, epoch, case).
+The only user of albumentations, which draws the same stream in every worker and, without persistent workers, in every
+epoch, and which a global seed does not reach. Each sample is therefore seeded by (seed, epoch, case).
 """
 
 import os
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from liverattn.errors import InputError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it contacts the package index on import otherwise
 
@@ -35,6 +37,23 @@ class Augmentation:
     rotate: float = 10.0
     flip: float = 0.5
     probability: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Refuse magnitudes without a meaning."""
+        allowed = {
+            "crop": 0 < self.crop <= 1,
+            "aspect": 0 <= self.aspect < 1,
+            "translate": 0 <= self.translate < 1,
+            "rotate": 0 <= self.rotate <= 180,
+            "flip": 0 <= self.flip <= 1,
+            "probability": 0 <= self.probability <= 1,
+        }
+        wrong = [f"{name}={getattr(self, name)}" for name, is_allowed in allowed.items() if not is_allowed]
+        if wrong:
+            raise InputError(
+                f"Expected data.augmentation to hold shares of 0 to 1 (crop > 0, aspect and translate < 1) and "
+                f"rotate of 0 to 180 degrees, but got {', '.join(wrong)}."
+            )
 
     def build(self, size: tuple[int, int]) -> "Augmenter":
         """The transform for images of (H, W) = ``size``."""
@@ -62,6 +81,8 @@ class Augmenter:
         if self._transform is None:
             self._transform = _compose(self.settings, self.size)
         self._transform.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        if not mask.any():  # most images show no lesion, and warping a mask takes as long as warping the image
+            return self._transform(image=image)["image"], mask
         moved = self._transform(image=image, mask=mask)
         return moved["image"], moved["mask"]
 

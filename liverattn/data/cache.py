@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from liverattn.data.images import ImageError, read_grey
-from liverattn.data.manifest import FIRST_ROW, Manifest
+from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
 from liverattn.errors import InputError, listing
 from liverattn.files import digest, file_digest, replacing
@@ -73,7 +73,8 @@ def prepare_cases(
         workers: Threads (decoding, resizing and sorting run outside Python's lock); None: one per core.
 
     Raises:
-        InputError: Images cannot be decoded or are black all over. All of them are listed; what could be prepared stays.
+        InputError: Images cannot be decoded or are black all over (all of them are listed; what could be prepared
+            stays), or the disk is full.
     """
     rows = manifest.table.to_dict("records")
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
@@ -99,7 +100,7 @@ def _without_problems(
     table: pd.DataFrame, results: Sequence[tuple[Path, dict[str, Any]] | str]
 ) -> list[tuple[Path, dict[str, Any]]]:
     problems = [
-        f"row {index + FIRST_ROW} (image_id {table.at[index, 'image_id']!r}), {table.at[index, 'path']}: {result}"
+        f"image_id {table.at[index, 'image_id']!r}, {table.at[index, 'path']}: {result}"
         for index, result in enumerate(results)
         if isinstance(result, str)
     ]
@@ -117,7 +118,10 @@ def _without_problems(
 
 def _entry(root: Path, row: dict[Any, Any], steps: Preprocessing, folder: Path) -> tuple[Path, dict[str, Any]]:
     path, boxes = root / row["path"], row["boxes"]
-    content = file_digest(path)
+    try:
+        content = file_digest(path)
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror})") from None
     key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), steps.settings()])
     entry = folder / key[:2] / f"{key}.safetensors"
     metadata = _metadata(entry)
@@ -136,7 +140,7 @@ def _metadata(entry: Path) -> dict[str, Any] | None:
             return described
     except FileNotFoundError:
         return None
-    except SafetensorError:  # damaged on disk: build it again
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError):  # damaged on disk: build it again
         return None
 
 

@@ -100,7 +100,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)) if self.shuffle else range(len(self))
+        order = (
+            np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)) if self.shuffle else range(len(self))
+        )
         return ((int(self.rows[i]), epoch) for i in order)
 
 

@@ -1,16 +1,17 @@
 """Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
 
-import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from liverattn.errors import InputError
 
 SMALLEST = 16  # pixels: below this neither the border crop nor the intensity region means anything
 BIT_DEPTHS = (8, 10, 12, 14, 16)
+LUMA = np.array([0.114, 0.587, 0.299])  # ITU-R 601: of blue, green and red
 
 
 class ImageError(InputError):
@@ -29,7 +30,7 @@ def _open(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         raise ImageError("the file is empty (0 bytes)" if empty else "not an image in a known format") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow lets nearly any kind through where a header is damaged
         raise ImageError(f"cannot be opened as an image ({error})") from None
 
 
@@ -62,8 +63,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     image_size(path)
     with _open(path) as image:
         try:
-            grey = _to_grey(image)
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            grey = _to_8_bit(_deep_color(path)) if _has_deep_color(image) else _to_grey(image)
+        except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if not grey.any():
         raise ImageError("is black all over")
@@ -76,9 +77,20 @@ def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
     if "A" in image.getbands() or "transparency" in image.info:
         color = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), color).convert("RGB")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd palettes, which convert correctly all the same
-        return np.array(image.convert("L"))
+    return np.array(image.convert("L"))
+
+
+def _has_deep_color(image: Image.Image) -> bool:
+    # Pillow has no mode for it and keeps the upper 8 of 16 bits, which leaves next to nothing of 12-bit content.
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile.args) for tile in tiles)
+
+
+def _deep_color(path: Path) -> NDArray[np.int32]:
+    encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), dtype=np.float64)  # blue, green, red, opacity
+    opacity = pixels[..., 3] / (2**16 - 1) if pixels.shape[2] == 4 else 1.0
+    return np.asarray(np.rint(pixels[..., :3] @ LUMA * opacity), dtype=np.int32)
 
 
 def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -86,4 +98,4 @@ def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
     depth = next((bits for bits in BIT_DEPTHS if numbers.max() < 2**bits), None)
     largest = max(numbers.max(), 1e-12) if is_float or depth is None else 2**depth - 1
-    return np.rint(numbers * (255 / largest)).astype(np.uint8)
+    return np.asarray(np.rint(numbers * (255 / largest)), dtype=np.uint8)

@@ -52,9 +52,10 @@ def case_labels(
 def _column(table: pd.DataFrame, output: str) -> NDArray[np.float64]:
     lesion = table["lesion"].to_numpy()
     if output == "lesion":
-        return lesion.astype(np.float64)
+        return np.asarray(lesion, dtype=np.float64)
     if output == "malignancy":
         known = table["malignant"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
     else:
         known = np.where(table["type"].notna(), (table["type"] == output).astype(float), np.nan)
-    return np.where(lesion == 0, 0.0, known)
+    labels: NDArray[np.float64] = np.where(lesion == 0, 0.0, known)
+    return labels

@@ -8,6 +8,7 @@ half-open), optional ``site``. Blank means unknown on a lesion case, and "none" 
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -20,14 +21,15 @@ from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
 from liverattn.data.images import ImageError, image_size
+from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, listing
 from liverattn.files import replacing
 
 LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
 MALIGNANT_TYPES = ("hcc", "metastasis")
+LONGEST_SHOWN = 100  # characters of a cell in a message
 REQUIRED = ("image_id", "path", "lesion")
 OPTIONAL = ("patient_id", "malignant", "type", "boxes", "site")
-FIRST_ROW = 2  # of a spreadsheet: the header is row 1
 
 
 @dataclass(frozen=True)
@@ -59,27 +61,36 @@ def parse_boxes(text: str) -> NDArray[np.float64]:
         (N, 4) float64, N >= 1.
 
     Raises:
-        ValueError: Not JSON, no boxes, not four finite numbers each, inverted, empty or negative.
+        ValueError: Not JSON, no boxes, or any box not four finite numbers, inverted, empty or negative (all are named).
     """
     try:
-        boxes = json.loads(text)
+        # Whole numbers as floats, too: an absurdly long one becomes infinite instead of overflowing later.
+        boxes = json.loads(text, parse_int=float)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg} at character {error.pos})") from None
+    except RecursionError:
+        raise ValueError("is not a list of boxes (nested too deeply)") from None
     if not isinstance(boxes, list) or not boxes:
         raise ValueError("has no boxes; leave the cell blank where boxes are unknown")
-    for box in boxes:
-        if not (isinstance(box, list) and len(box) == 4 and all(_is_finite(edge) for edge in box)):
-            raise ValueError(f"box {box} is not four finite numbers [x0, y0, x1, y1]")
-        x0, y0, x1, y1 = box
-        if x0 >= x1 or y0 >= y1:
-            raise ValueError(f"box {box} is empty or inverted: x0 < x1 and y0 < y1 must hold")
-        if x0 < 0 or y0 < 0:
-            raise ValueError(f"box {box} begins outside the image: edges must be >= 0")
+    problems = [problem for box in boxes if (problem := _edge_problem(box)) is not None]
+    if problems:
+        raise ValueError("; ".join(problems))
     return np.asarray(boxes, dtype=np.float64)
 
 
-def _is_finite(edge: Any) -> bool:
-    return isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge)
+def _edge_problem(box: Any) -> str | None:
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(e, float) and math.isfinite(e) for e in box)):
+        return f"box {_shortened(str(box))} is not four finite numbers [x0, y0, x1, y1]"
+    x0, y0, x1, y1 = box
+    if x0 >= x1 or y0 >= y1:
+        return f"box {box} is empty or inverted: x0 < x1 and y0 < y1 must hold"
+    if x0 < 0 or y0 < 0:
+        return f"box {box} begins outside the image: edges must be >= 0"
+    return None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _box_problem(text: str) -> str | None:
@@ -91,8 +102,9 @@ def _box_problem(text: str) -> str | None:
 
 
 def _stays_inside(path: str) -> bool:
-    posix, windows = PurePosixPath(path), PureWindowsPath(path)
-    return not (posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts)
+    windows = PureWindowsPath(path)  # splits at both kinds of slashes
+    absolute = PurePosixPath(path).is_absolute() or bool(windows.drive or windows.root)
+    return not (absolute or ".." in windows.parts or "\0" in path)
 
 
 def _one_of(values: Sequence[str], message: str) -> pa.Check:
@@ -125,7 +137,7 @@ SCHEMA = pa.DataFrameSchema(
             pa.Check(_stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
             nullable=False,
         ),
-        "patient_id": pa.Column(object, nullable=False),
+        "patient_id": pa.Column(object, nullable=True),  # blank only where image_id is, which is said there
         "lesion": pa.Column(object, _one_of(("0", "1"), "must be 0 or 1"), nullable=False),
         "malignant": pa.Column(object, _one_of(("0", "1"), "must be 0, 1 or blank (unknown)"), nullable=True),
         "type": pa.Column(
@@ -172,22 +184,23 @@ def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, 
     return row, column, known.get(check, check)
 
 
-def _file_violation(root: Path, row: dict[str, Any]) -> tuple[str, str] | None:
+def _file_violation(root: Path, row: dict[Any, Any]) -> tuple[str, str] | None:
     """(column, message) of what the image itself contradicts: absent, unreadable, or smaller than a box."""
     if not isinstance(row["path"], str) or not _stays_inside(row["path"]):
         return None  # said already
     path = root / row["path"]
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         return "path", "leads outside the root through a link"
     try:
         width, height = image_size(path)
     except ImageError as error:
-        return "path", str(error)
+        hint = " (write folders with / instead of \\)" if "\\" in row["path"] else ""
+        return "path", f"{error}{hint}"
     if not isinstance(row["boxes"], str) or _box_problem(row["boxes"]) is not None:
         return None
-    for x0, y0, x1, y1 in parse_boxes(row["boxes"]):
-        if x1 > width or y1 > height:
-            return "boxes", f"box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] reaches outside the image of {width}x{height} pixels"
+    outside = [str(box) for box in parse_boxes(row["boxes"]).tolist() if box[2] > width or box[3] > height]
+    if outside:
+        return "boxes", f"box {', '.join(outside)} reaches outside the image of {width}x{height} pixels"
     return None
 
 
@@ -195,7 +208,8 @@ def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequenc
     """Check a table of cases against every invariant and convert it.
 
     Args:
-        table: Cells as text, missing ones as None; the columns of the module's docstring, others are ignored.
+        table: Cells as text, missing ones as None; the columns of the module's docstring, others are ignored with a
+            warning. Its index counts rows from 0.
         root: Folder that the paths are relative to.
         name: What the messages call the table: usually its file.
         warnings: Passed on.
@@ -214,32 +228,35 @@ def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequenc
         raise InputError(f"{name} has no rows. Add one row per image.")
     text = _as_text(table)
     violations = _violations(text)
-    for row, cells in enumerate(text.to_dict("records")):
-        found = _file_violation(root, {str(key): value for key, value in cells.items()})
-        if found is not None:
-            violations.append((row, *found))
+    for row, cells in zip(text.index, text.to_dict("records"), strict=True):
+        violations += [(row, *found) for found in [_file_violation(root, cells)] if found is not None]
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
         raise InputError(listing(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again."))
-    return Manifest(_converted(text), root, tuple(warnings))
+    unused = ", ".join(str(column) for column in table.columns if column not in text)
+    heard = [*warnings, f"{name}: column(s) not used: {unused}"] if unused else warnings
+    return Manifest(_converted(text.reset_index(drop=True)), root, tuple(heard))
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
-    text = pd.DataFrame(
-        {
-            column: table[column].astype(object) if column in table else pd.Series([None] * len(table), dtype=object)
-            for column in (*REQUIRED, *OPTIONAL)
-        }
-    ).reset_index(drop=True)
-    text = text.where(text.notna(), None)
-    text["patient_id"] = text["patient_id"].where(text["patient_id"].notna(), text["image_id"])
-    return text
+    absent = [None] * len(table)
+    cells = {column: [_trimmed(cell) for cell in table.get(column, absent)] for column in (*REQUIRED, *OPTIONAL)}
+    for column in ("lesion", "malignant"):  # pandas writes whole numbers so where a column has blanks
+        cells[column] = [{"0.0": "0", "1.0": "1"}.get(str(cell), cell) for cell in cells[column]]
+    cells["patient_id"] = [own or case for own, case in zip(cells["patient_id"], cells["image_id"], strict=True)]
+    return pd.DataFrame(cells, index=table.index, dtype=object)
+
+
+def _trimmed(cell: Any) -> str | None:
+    return None if pd.isna(cell) else str(cell).strip() or None
 
 
 def _describe(table: pd.DataFrame, row: int, column: str, message: str) -> str:
     value = table.at[row, column]
-    shown = "blank" if value is None else repr(value)
-    return f"row {row + FIRST_ROW} (image_id {table.at[row, 'image_id']!r}), column {column!r}, value {shown}: {message}"
+    shown = "blank" if value is None else _shortened(repr(value))
+    return (
+        f"row {row + FIRST_ROW} (image_id {table.at[row, 'image_id']!r}), column {column!r}, value {shown}: {message}"
+    )
 
 
 def _converted(text: pd.DataFrame) -> pd.DataFrame:
@@ -260,22 +277,23 @@ def _known_boxes(cell: str | None, lesion: int) -> NDArray[np.float64] | None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest (CSV, UTF-8); see the module's docstring for its columns.
+    """Read and check a manifest (:func:`liverattn.data.spreadsheets.read_cells`); see the module's docstring.
 
     Raises:
         InputError: The file is absent or not a table, or a row breaks a rule (all of them are listed).
     """
-    try:
-        table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], skipinitialspace=True)
-    except FileNotFoundError:
-        raise InputError(f"The manifest {path} does not exist. Give its path as data.manifest=...") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"The manifest {path} cannot be read as CSV (UTF-8): {error}") from None
-    return check_manifest(table, path.parent, str(path))
+    if not path.exists():
+        raise InputError(f"The manifest {path} does not exist. Give its path as data.manifest=...")
+    return check_manifest(read_cells(path), path.parent, str(path))
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write a manifest as CSV that a person can open in a spreadsheet and :func:`read_manifest` reads back."""
+    """Write a manifest as CSV that a person can open in a spreadsheet and :func:`read_manifest` reads back.
+
+    Args:
+        manifest: The cases.
+        path: In the manifest's root, because image paths are relative to the file's folder.
+    """
     table = manifest.table.copy()
     table["boxes"] = [json.dumps(b.tolist()) if b is not None and len(b) else None for b in table["boxes"]]
     with replacing(path) as temporary:

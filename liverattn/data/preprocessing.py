@@ -84,7 +84,7 @@ def aspect_window(width: int, height: int, aspect: float, mode: str) -> Window:
 
 
 def take_window(image: Image, boxes: Boxes, window: Window) -> tuple[Image, Boxes]:
-    """Cut a window out of an image, with zeros where it reaches beyond; boxes are shifted, cut, and dropped if empty."""
+    """Cut a window out of an image, zeros where it reaches beyond; boxes are shifted, cut, and dropped if empty."""
     x0, y0, x1, y1 = window
     height, width = image.shape
     inside = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
@@ -99,7 +99,7 @@ def take_window(image: Image, boxes: Boxes, window: Window) -> tuple[Image, Boxe
 
 
 def intensity_median(image: Image, region: Literal["top", "brightest"] = "top") -> float | None:
-    """m of Eq. 1: the median of the region's non-black pixels, on 0 to 255.
+    """M of Eq. 1: the median of the region's non-black pixels, on 0 to 255.
 
     Args:
         image: (H, W) uint8, already cropped.

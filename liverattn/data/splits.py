@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from liverattn.data.manifest import Manifest
 from liverattn.errors import InputError, listing
@@ -72,7 +72,9 @@ def make_folds(manifest: Manifest, repeats: int, folds: int, seed: int) -> Folds
         manifest: n cases.
         repeats: >= 1.
         folds: >= 2.
-        seed: Repeat r is drawn with (seed, r); scikit-learn's StratifiedGroupKFold.
+        seed: Repeat r is drawn with (seed, r). Where every patient has one image, by scikit-learn's StratifiedKFold
+            (every stratum and the whole divided as evenly as possible: 122, 122 and 123 of Table 1's 367), else by its
+            StratifiedGroupKFold, which is a little less even.
 
     Raises:
         InputError: Fewer patients than folds, or too few repeats or folds.
@@ -96,15 +98,18 @@ def make_folds(manifest: Manifest, repeats: int, folds: int, seed: int) -> Folds
 
 def _one_repeat(labels: Sequence[str], patients: Sequence[str], folds: int, seed: list[int]) -> NDArray[np.int64]:
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+    grouped = len(set(patients)) < len(patients)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=state)
     assignment = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():
         # A stratum smaller than the number of folds is legitimate: its AUC is undefined (NaN) where it is absent.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         try:
-            splits = list(splitter.split(np.zeros(len(labels)), labels, patients))
+            splits = list(splitter.split(np.zeros(len(labels)), labels, patients if grouped else None))
         except ValueError as error:
-            raise InputError(f"The cases cannot be divided into {folds} folds: {error}") from None
+            raise InputError(
+                f"The cases cannot be divided into {folds} folds: {error} Lower protocol.folds or add cases."
+            ) from None
     for fold, (_, held_out) in enumerate(splits):
         assignment[held_out] = fold
     return assignment
@@ -158,7 +163,9 @@ def read_folds(path: Path, manifest: Manifest) -> Folds:
     except FileNotFoundError:
         raise InputError(f"The split file {path} does not exist. Correct protocol.split_file.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"The split file {path} is not of the expected form ({type(error).__name__}: {error}).") from None
+        raise InputError(
+            f"The split file {path} is not of the expected form ({type(error).__name__}: {error})."
+        ) from None
     ids = manifest.table["image_id"].tolist()
     strangers = [f"{image!r} has no fold" for image in ids if image not in columns]
     strangers += [f"{image!r} is not in the data" for image in columns.keys() - set(ids)]

@@ -1,5 +1,6 @@
 """Boxes to a binary mask, mask to the grid of a backbone (paper: "Supervised attention mechanism")."""
 
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -38,14 +39,12 @@ def _covered(start: float, stop: float, length: int) -> tuple[int, int]:
     return max(first, 0), min(end, length)
 
 
-def mask_to_grid(
-    mask: NDArray[np.uint8], grid: tuple[int, int], reduction: Reduction = "area"
-) -> NDArray[np.float32]:
+def mask_to_grid(mask: NDArray[np.uint8], grid: tuple[int, int], reduction: Reduction = "area") -> NDArray[np.float32]:
     """Reduce a mask to the cells of a feature map.
 
     The paper "reduced the size of this mask to match the output dimensions of the ResNet" without saying how. Area
-    fractions lose no lesion: at 240x345 to 8x11, nearest loses 59 % of boxes of 20 pixels, and so does a threshold of
-    0.5 on the area.
+    fractions lose no lesion: at 240x345 to 8x11, nearest loses 79 % of boxes of 15 pixels and 59 % of those of 20, and
+    a threshold of 0.5 on the area loses all of both.
 
     Args:
         mask: (H, W) uint8, 0 or 1.
@@ -64,7 +63,20 @@ def mask_to_grid(
     size = (grid[1], grid[0])
     if reduction == "nearest":
         return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.float32)
-    fractions = np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-    # cv2 leaves cells that a box does not touch at rounding errors of about 1e-8.
-    fractions = np.where(fractions < 1e-6, 0, np.minimum(fractions, 1)).astype(np.float32)
+    # Only the rows and columns that hold a box: most masks are empty, and cv2.INTER_AREA takes ten times as long.
+    x, y, width, height = cv2.boundingRect(mask)
+    down = _coverage(mask.shape[0], grid[0])[:, y : y + height]
+    across = _coverage(mask.shape[1], grid[1])[:, x : x + width]
+    fractions: NDArray[np.float32] = np.minimum(
+        down @ mask[y : y + height, x : x + width].astype(np.float32) @ across.T, 1, dtype=np.float32
+    )
     return (fractions > 0).astype(np.float32) if reduction == "any" else fractions
+
+
+@cache
+def _coverage(pixels: int, cells: int) -> NDArray[np.float32]:
+    """(cells, pixels): the share of each cell that each pixel covers; rows sum to 1, columns to cells / pixels."""
+    edges = np.arange(cells + 1) * (pixels / cells)
+    pixel = np.arange(pixels)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return np.asarray(overlap.clip(min=0) * (cells / pixels), dtype=np.float32)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 Grid = NDArray[np.floating]
+# The measures that need a lesion and its boxes.
+ON_LESIONS = ("energy", "lift", "pointing", "chance", "average_precision", "iou")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class AttentionQuality:
     Attributes:
         energy: Share of the attention map inside the boxes (lesion images).
         lift: energy / mean(target): how many times more than plain averaging gets (lesion images).
-        pointing: 1 if the center of the cell with the largest s lies in a box, else 0 (lesion images).
+        pointing: 1 if the center of the cell with the largest s lies in a box, else 0 (lesion images); NaN where all s
+            are equal, so that the map points nowhere.
         chance: Share of the image that the boxes cover: the pointing rate of a random point (lesion images).
         average_precision: Of sigmoid(s) over the cells, positive where a box touches (lesion images).
         iou: Of {sigmoid(s) >= 0.5} and the boxes, by area (lesion images).
@@ -49,18 +52,26 @@ def attention_quality(
         target: (h, w) covered fractions; None where boxes are unknown.
         boxes: (N, 4) in pixels of the prepared image; None where unknown.
         size: (H, W) of the prepared image.
+
+    Raises:
+        ValueError: The grids differ, or an attention logit is not finite.
     """
+    if weights.shape != scores.shape or (target is not None and target.shape != scores.shape):
+        shapes = [None if grid is None else grid.shape for grid in (weights, scores, target)]
+        raise ValueError(f"Expected `weights`, `scores` and `target` of one shape (h, w), but got {shapes}.")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"Expected finite `scores`, but got {scores[~np.isfinite(scores)][0]}.")
     probability = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -500, 500)))
     peak, entropy = float(probability.max()), normalized_entropy(weights)
-    if target is None or boxes is None or not len(boxes):
-        return AttentionQuality(*[math.nan] * 6, peak, entropy)
-    energy, chance = float((weights * target).sum()), float(target.mean())
+    if target is None or boxes is None or not len(boxes) or not target.any():
+        return AttentionQuality(**dict.fromkeys(ON_LESIONS, math.nan), peak=peak, entropy=entropy)
+    energy, chance = float(np.sum(weights * target, dtype=np.float64)), float(target.mean(dtype=np.float64))
     return AttentionQuality(
         energy=energy,
         lift=energy / chance,
-        pointing=float(points_into_box(scores, boxes, size)),
+        pointing=float(points_into_box(scores, boxes, size)) if np.ptp(scores) > 0 else math.nan,
         chance=chance,
-        average_precision=float(average_precision_score(target.ravel() > 0, probability.ravel())),
+        average_precision=float(average_precision_score(target.ravel() > 0, scores.ravel())),
         iou=_iou(probability >= 0.5, target),
         peak=peak,
         entropy=entropy,
@@ -83,8 +94,11 @@ def points_into_box(scores: Grid, boxes: NDArray[np.float64], size: tuple[int, i
 
 def normalized_entropy(weights: Grid) -> float:
     """Shannon entropy of a map that sums to 1, over that of the uniform map: in [0, 1]."""
+    if weights.size == 1:
+        return 0.0
     positive = weights[weights > 0].astype(np.float64)
-    return float(-(positive * np.log(positive)).sum() / math.log(weights.size)) if weights.size > 1 else 0.0
+    entropy = -float((positive * np.log(positive)).sum()) / math.log(weights.size)
+    return min(max(0.0, entropy), 1.0)  # float32 weights sum to 1 only nearly
 
 
 def _iou(predicted: NDArray[np.bool_], target: Grid) -> float:

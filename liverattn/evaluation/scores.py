@@ -48,7 +48,7 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
         AUC in [0, 1], ties counted half; NaN if a class is absent.
 
     Raises:
-        ValueError: A score of a known case is not finite, or the lengths differ.
+        ValueError: A score of a known case is not finite, a label is neither 0, 1 nor NaN, or the lengths differ.
     """
     labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if labels.shape != values.shape or labels.ndim != 1:
@@ -57,7 +57,9 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
     labels, values = labels[known], values[known]
     if not np.isfinite(values).all():
         raise ValueError(f"Expected finite scores, but got {values[~np.isfinite(values)][0]}.")
-    return float(roc_auc_score(labels, values)) if len(set(labels.tolist())) == 2 else math.nan
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"Expected `truth` to be 0, 1 or NaN, but got {labels[~np.isin(labels, (0, 1))][0]}.")
+    return float(roc_auc_score(labels, values)) if 0 < labels.sum() < len(labels) else math.nan
 
 
 def output_aucs(
@@ -121,7 +123,13 @@ def weighted_score(aucs: Mapping[str, float], tasks: Sequence[Task] = PAPER_TASK
 
     Returns:
         In [0, 1]; NaN if no task is defined.
+
+    Raises:
+        ValueError: A task has no entry, or an AUC lies outside [0, 1].
     """
+    for task in tasks:
+        if task.name not in aucs or aucs[task.name] < 0 or aucs[task.name] > 1:
+            raise ValueError(f"Expected the AUC of {task.name} to be in [0, 1] or NaN, but got {aucs.get(task.name)}.")
     defined = [task for task in tasks if not math.isnan(aucs[task.name])]
     total = sum(task.weight for task in defined)
     return sum(task.weight * aucs[task.name] for task in defined) / total if total > 0 else math.nan

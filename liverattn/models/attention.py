@@ -3,11 +3,14 @@
 Shapes: B cases, C channels, h w grid, S scales.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+NO_SCALES = "Expected `scales` to hold at least one lambda, but got none."
 
 
 def attention_weights(scores: Tensor, scale: float) -> Tensor:
@@ -29,10 +32,17 @@ def attention_weights(scores: Tensor, scale: float) -> Tensor:
     Returns:
         (B, 1, h, w) float32 (float64 for float64 scores), >= 0, summing to 1 over the cells.
 
+    Raises:
+        ValueError: Scores of another shape, or lambda negative or not finite.
+
     Example:
         >>> attention_weights(torch.tensor([[[[40.0, -40.0]]]]), 1.0)
         tensor([[[[1.0000e+00, 4.2484e-18]]]])
     """
+    if scores.dim() != 4 or scores.shape[1] != 1:
+        raise ValueError(f"Expected `scores` of shape (B, 1, h, w), but got {tuple(scores.shape)}.")
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"Expected `scale` (lambda) to be finite and not negative, but got {scale}.")
     precise = scores if scores.dtype == torch.float64 else scores.float()
     with torch.autocast(scores.device.type, enabled=False):
         return F.logsigmoid(precise * scale).flatten(2).softmax(dim=2).view_as(scores)
@@ -57,9 +67,9 @@ def attention_pool(features: Tensor, scores: Tensor, scales: Sequence[float]) ->
     Raises:
         ValueError: No scales, or the grids differ.
     """
-    if not scales:
-        raise ValueError("Expected `scales` to hold at least one lambda, but got none.")
-    if features.shape[0] != scores.shape[0] or features.shape[2:] != scores.shape[2:] or scores.shape[1] != 1:
+    if not len(scales):
+        raise ValueError(NO_SCALES)
+    if features.dim() != 4 or scores.shape != (features.shape[0], 1, *features.shape[2:]):
         raise ValueError(
             f"Expected `scores` of shape (B, 1, h, w) for features {tuple(features.shape)}, "
             f"but got {tuple(scores.shape)}."
@@ -80,7 +90,12 @@ def attention_map(scores: Tensor, scales: Sequence[float]) -> Tensor:
 
     Returns:
         (B, 1, h, w), summing to 1 over the cells.
+
+    Raises:
+        ValueError: No scales.
     """
+    if not len(scales):
+        raise ValueError(NO_SCALES)
     return torch.stack([attention_weights(scores, scale) for scale in scales]).mean(dim=0)
 
 

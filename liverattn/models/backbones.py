@@ -6,11 +6,11 @@ Weights come from ImageNet by name, from a local file (checked), or not at all; 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models as tv
@@ -27,7 +27,14 @@ LAST_STAGE = {
     "wide_resnet": "layer4",
     "densenet": "relu",
     "regnet": "trunk_output",
+    "mnasnet": "layers",
+    "shufflenet": "conv5",
+    "googlenet": "inception5b",
+    "inception": "Mixed_7c",
+    "swin": "permute",
 }
+# Two images that differ in both sides, large enough for any trunk.
+TRIAL_SIZES = ((96, 128), (128, 96))
 WAYS_OUT = (
     "Three ways out: connect to the network once (the file is then kept in torch's cache), give a local file as "
     "backbone.weights=/path/to/weights.pth, or train from random weights with backbone.weights=null."
@@ -74,8 +81,11 @@ def build_backbone(
         sha256: Expected digest of a local file.
 
     Raises:
-        InputError: Unknown name, cut or library; weights absent, incomplete, of other shapes, altered or executable.
+        InputError: Unknown name, cut or library; weights absent, incomplete, of other shapes, altered or executable;
+            a network that cannot give a map (B, C, h, w) of images of any size.
     """
+    if weights == IMAGENET and sha256 is not None:
+        raise InputError("backbone.sha256 checks a local file, but backbone.weights is imagenet: give the file's path.")
     if library == "timm":
         body = _timm_body(name, cut, pretrained=weights == IMAGENET)
     elif library == "torchvision":
@@ -86,7 +96,8 @@ def build_backbone(
         raise InputError(f"Expected backbone.library to be torchvision or timm, but got {library!r}.")
     if weights is not None and weights != IMAGENET:
         path = Path(weights).expanduser()
-        _load(body, read_weights(path, sha256), str(path))
+        state = read_weights(path, sha256)
+        _load(body, _timm_names(body, state) if library == "timm" else state, str(path))
     trunk = Backbone(body, 0)
     trunk.channels = _channels(trunk, name)
     return trunk
@@ -97,10 +108,13 @@ def _torchvision_body(name: str, cut: str | None) -> nn.Module:
         near = [known for known in tv.list_models(module=tv) if known[:5] == name[:5]]
         raise InputError(f"torchvision has no network {name!r}. Valid: {', '.join(near or tv.list_models(module=tv))}.")
     # Randomly initialized networks of torchvision warn of their initialization unless told to.
-    network = tv.get_model(name, weights=None, **({"init_weights": True} if name in ("googlenet", "inception_v3") else {}))
+    network = tv.get_model(
+        name, weights=None, **({"init_weights": True} if name in ("googlenet", "inception_v3") else {})
+    )
     stage = cut or next((last for prefix, last in LAST_STAGE.items() if name.startswith(prefix)), "features")
     try:
-        return create_feature_extractor(network, {stage: "map"}, suppress_diff_warning=True)
+        body: nn.Module = create_feature_extractor(network, {stage: "map"}, suppress_diff_warning=True)
+        return body
     except ValueError:
         nodes = get_graph_node_names(network, suppress_diff_warning=True)[1]
         stages = dict.fromkeys(node.split(".")[0] for node in nodes if node != "x")
@@ -114,37 +128,66 @@ def _timm_body(name: str, cut: str | None, *, pretrained: bool) -> nn.Module:
         near = timm.list_models(f"{name[:5]}*")
         raise InputError(f"timm has no network {name!r}. Names that begin alike: {', '.join(near) or 'none'}.")
     try:
-        return timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=(-1,) if cut is None else (int(cut),)
-        )
+        stages = (-1,) if cut is None else (int(cut),)
+        body: nn.Module = timm.create_model(name, features_only=True, out_indices=stages)
+    except (AssertionError, ValueError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"timm's {name} cannot be cut after stage {cut!r} (backbone.cut: a number from 0, null: the last): "
+            f"{_first_line(error)}"
+        ) from error
+    if not pretrained:
+        return body
+    try:
+        body = timm.create_model(name, pretrained=True, features_only=True, out_indices=stages)
     except (OSError, RuntimeError) as error:  # the hub reports an absent network in either way
-        if not pretrained:
-            raise
-        raise InputError(f"The weights of timm's {name} cannot be fetched ({_first_line(error)}). {WAYS_OUT}") from error
-    except (AssertionError, ValueError, IndexError) as error:
-        raise InputError(f"timm's {name} cannot be cut after stage {cut!r} (backbone.cut): {_first_line(error)}") from error
+        raise InputError(
+            f"The weights of timm's {name} cannot be fetched ({_first_line(error)}). {WAYS_OUT}"
+        ) from error
+    return body
+
+
+def _timm_names(body: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Add the names by which timm's feature extractors know a network's layers: ``stages_0.x`` for ``stages.0.x``."""
+    dotted = {key.replace("_", "."): value for key, value in state.items()}
+    names = {key: key.removeprefix("model.").replace("_", ".") for key in body.state_dict()}
+    return {**{key: dotted[name] for key, name in names.items() if name in dotted}, **state}
 
 
 def _channels(trunk: Backbone, name: str) -> int:
+    """Channels of the feature map; they do not change with the size of the image, unlike rows and columns."""
     was_training = trunk.training
-    with torch.no_grad():
-        feature_map = trunk.eval()(torch.zeros(1, 3, 64, 96))
-    trunk.train(was_training)
-    if feature_map.dim() != 4:
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            shapes = [tuple(trunk(torch.zeros(1, 3, *size)).shape) for size in TRIAL_SIZES]
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"{name} gives features of shape {tuple(feature_map.shape)}, not a map (B, C, h, w): choose another cut."
+            f"{name} does not take images of any size ({_first_line(error)}): choose another network or cut."
+        ) from error
+    trunk.train(was_training)
+    if {len(shape) for shape in shapes} != {4} or shapes[0][1] != shapes[1][1]:
+        raise InputError(
+            f"{name} gives features of shape {shapes[0]}, not a map (B, C, h, w): choose another network or cut."
         )
-    return int(feature_map.shape[1])
+    return int(shapes[0][1])
 
 
 def _imagenet_state(name: str) -> Mapping[str, Tensor]:
     # The paper is of 2019: the first ImageNet weights that torchvision published, not the later recipes.
     weights = next(iter(tv.get_model_weights(name)))
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if cached.is_file():
+        try:
+            return read_weights(cached)
+        except InputError as error:
+            raise InputError(f"{error} It is in torch's cache: delete it, and it is fetched again.") from error
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network; a file that does not have its hash
-        raise InputError(f"The ImageNet weights of {name} cannot be fetched ({_first_line(error)}). {WAYS_OUT}") from error
-    return state
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a server's refusal, a hash that differs: libraries share no base class
+        raise InputError(
+            f"The ImageNet weights of {name} cannot be fetched ({_first_line(error)}). {WAYS_OUT}"
+        ) from error
+    return {_current_name(key): value for key, value in state.items()}
 
 
 def read_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
@@ -164,23 +207,34 @@ def read_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for damaged files, and UnpicklingError for code
-        if "weights_only" in str(error).lower() or "unsupported global" in str(error).lower():
+        if "unsupported global" in str(error).lower() or "torchscript" in str(error).lower():
             raise InputError(
-                f"{path} is refused: it is not plain tensors, but a pickle that could execute code when loaded. Nothing "
-                "in it was run. Save it again as a state dict (torch.save(network.state_dict(), path))."
+                f"{path} is refused: it is not plain tensors, but a pickle that could execute code when loaded. "
+                "Nothing in it was run. Save it again as a state dict (torch.save(network.state_dict(), path))."
             ) from error
-        kind = "safetensors" if isinstance(error, SafetensorError) else type(error).__name__
-        raise InputError(f"The weights file {path} is damaged or not a state dict ({kind}: {_first_line(error)}).") from error
+        # torch's text for what it cannot unpickle advises to switch the protection off: not passed on.
+        reason = "no tensors that torch can read" if isinstance(error, UnpicklingError) else _first_line(error)
+        raise InputError(
+            f"The weights file {path} is damaged or not a state dict ({reason}). Nothing in it was run."
+        ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not _is_state_dict(state):
         raise InputError(f"The weights file {path} holds no state dict (names and tensors).")
     return {_current_name(key): value for key, value in state.items()}
 
 
+def _is_state_dict(state: object) -> bool:
+    return (
+        isinstance(state, dict)
+        and len(state) > 0
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
+    )
+
+
 def _current_name(key: str) -> str:
-    """torchvision's published DenseNet files name layers as releases before 0.4 did: ``denselayer1.norm.1.weight``."""
+    """Torchvision's published DenseNet files name layers as releases before 0.4 did: ``denselayer1.norm.1.weight``."""
     return re.sub(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:.*))$", r"\1\2", key.removeprefix("module."))
 
 

@@ -1,10 +1,12 @@
 """Image to output logits and attention logits (paper: Fig. 3)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from liverattn.errors import InputError
 from liverattn.models.attention import AttentionHead, attention_pool
 from liverattn.models.backbones import Backbone
 
@@ -22,6 +24,9 @@ class LesionClassifier(nn.Module):
         trunk: Feature extractor; its last feature map has C channels.
         lambdas: S scales of Eq. 3; (0,) is the paper's simple approach (Eq. 2).
         outputs: K, number of output logits.
+
+    Raises:
+        InputError: No lambda, or a negative one.
     """
 
     mean: Tensor
@@ -31,6 +36,11 @@ class LesionClassifier(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.lambdas = tuple(float(scale) for scale in lambdas)
+        if not self.lambdas or not all(0 <= scale < math.inf for scale in self.lambdas):
+            raise InputError(
+                "Expected model.attention.lambdas to hold one or more numbers that are not negative, "
+                f"but got {list(self.lambdas)}."
+            )
         self.attention = AttentionHead(trunk.channels)
         self.head = nn.Linear(trunk.channels * len(self.lambdas), outputs)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -44,7 +54,12 @@ class LesionClassifier(nn.Module):
 
         Returns:
             Output logits (B, K) float32 and attention logits s (B, 1, h, w) float32.
+
+        Raises:
+            ValueError: Not one channel.
         """
+        if image.dim() != 4 or image.shape[1] != 1:
+            raise ValueError(f"Expected `image` of shape (B, 1, H, W), but got {tuple(image.shape)}.")
         features = self.trunk((image / 255 - self.mean) / self.std)
         scores = self.attention(features).float()
         pooled = attention_pool(features, scores, self.lambdas)
@@ -53,9 +68,10 @@ class LesionClassifier(nn.Module):
 
     @torch.no_grad()
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the feature map for an input size, read from the feature map itself."""
-        was_training = self.training
+        """(h, w) of the feature map for an input size, read from the feature map; the network stays as it was."""
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
-        feature_map = self.trunk(torch.zeros(1, 3, height, width, device=self.mean.device))
-        self.train(was_training)
+        feature_map = self.trunk(self.mean.new_zeros(1, 3, height, width))
+        for module, mode in modes:  # parents first: a frozen stage stays in evaluation mode
+            module.train(mode)
         return int(feature_map.shape[2]), int(feature_map.shape[3])

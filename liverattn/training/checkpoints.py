@@ -73,9 +73,7 @@ class TaskCopies(Callback):
         config: Plain values, stored with each copy.
     """
 
-    def __init__(
-        self, run: RunFolder, tasks: Sequence[Task], truth: NDArray[Any], config: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, run: RunFolder, tasks: Sequence[Task], truth: NDArray[Any], config: Mapping[str, Any]) -> None:
         self.run, self.tasks, self.truth, self.config = run, tasks, truth, dict(config)
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -111,9 +109,7 @@ class TaskCopies(Callback):
             "epoch": epoch,
             "auc": auc,
             "state_dict": {name: value.detach().cpu() for name, value in module.model.state_dict().items()},
-            "validation": {
-                name: torch.from_numpy(getattr(outputs, name)) for name in ("rows", "logits", "scores")
-            },
+            "validation": {name: torch.from_numpy(getattr(outputs, name)) for name in ("rows", "logits", "scores")},
             "config": self.config,
         }
         with replacing(self.run.copy(task)) as temporary:
@@ -123,8 +119,8 @@ class TaskCopies(Callback):
         undefined = [task for task, value in aucs.items() if math.isnan(value)]
         if undefined and not self.announced:
             print(
-                f"The AUC of {', '.join(undefined)} is undefined on the held-out cases (a class is absent or unlabeled): "
-                "no copy is written for it, and the score's other weights are renormalized."
+                f"The AUC of {', '.join(undefined)} is undefined on the held-out cases (a class is absent or "
+                "unlabeled): no copy is written for it, and the score's other weights are renormalized."
             )
         self.announced = True
 
@@ -138,4 +134,4 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save everything that the next epoch depends on."""
         with replacing(self.run.last) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)

@@ -1,5 +1,6 @@
 """One fold run, from prepared cases to a finished run folder."""
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,8 +92,8 @@ class FoldRun:
         copies = [read_copy(path) for task in self.tasks if (path := self.run.copy(task.name)).exists()]
         if not copies:
             raise InputError(
-                "No task has a defined AUC on the held-out cases, so no epoch could be chosen: each class of at least one "
-                "task must occur there. Use fewer folds (protocol.folds) or more cases."
+                "No task has a defined AUC on the held-out cases, so no epoch could be chosen: each class of at least "
+                "one task must occur there. Use fewer folds (protocol.folds) or more cases."
             )
         predictions = self._write_pictures_and_predictions(copies)
         metrics = {
@@ -110,7 +111,7 @@ class FoldRun:
             self.model, recipe=self.recipe, alpha=self.alpha, mixup_beta=self.settings.mixup, seed=self.seed
         )
         if self.hardware.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)
         if self.settings.compile:
             module.compile_network()
         copies = TaskCopies(run, self.tasks, self.truth, self.config)
@@ -119,16 +120,19 @@ class FoldRun:
         )
         started = time.perf_counter()
         resume = str(run.last) if run.last.exists() else None
-        trainer.fit(module, self._data(self.model.grid(*size)), ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, self._data(self.model.grid(*size)), ckpt_path=resume, weights_only=True)
+        except SystemExit:  # how Lightning passes Ctrl-C on
+            raise KeyboardInterrupt from None
         return time.perf_counter() - started
 
     def _data(self, grid: tuple[int, int]) -> pl.LightningDataModule:
-        shared = {"grid": grid, "reduction": self.reduction, "seed": self.seed}
+        dataset = functools.partial(
+            CaseDataset, self.cases, self.labels, grid=grid, reduction=self.reduction, seed=self.seed
+        )
         return LesionDataModule(
-            train=CaseDataset(self.cases, self.labels, augmentation=self.augmentation, **shared),
-            validation=CaseDataset(self.cases, self.labels, **shared),
+            train=dataset(augmentation=self.augmentation),
+            validation=dataset(augmentation=None),
             train_rows=self.train_rows,
             validation_rows=self.held_out_rows,
             batch_size=self.settings.batch_size,

@@ -63,5 +63,7 @@ def _fast_precision(accelerator: str) -> Precision:
 
 
 def _cpu_has_bfloat16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that we allow
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # newer than the oldest torch that we allow
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -38,13 +38,6 @@ class LesionModule(pl.LightningModule):
         self.gathered = GatheredOutputs()
         self.frozen = recipe.freeze(model)
 
-    def train(self, mode: bool = True) -> "LesionModule":
-        """Keep the batch statistics of frozen stages still."""
-        super().train(mode)
-        for stage in self.frozen:
-            stage.eval()
-        return self
-
     def compile_network(self) -> None:
         """Call the network through ``torch.compile``; checkpoints keep its own names."""
         self._call(torch.compile(self.model))
@@ -54,8 +47,12 @@ class LesionModule(pl.LightningModule):
         object.__setattr__(self, "network", network)
 
     def on_train_epoch_start(self) -> None:
-        """Make what is random inside the network (dropout) depend on (seed, epoch), so that a resumed run repeats it."""
+        """Let what is random inside the network (dropout) depend on (seed, epoch): a resumed run repeats it."""
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
+        # After validation Lightning restores flags only; a traced trunk also has to change its graph back.
+        self.model.train()
+        for stage in self.frozen:  # their batch statistics stand still
+            stage.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one mixed batch."""

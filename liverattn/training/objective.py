@@ -69,31 +69,40 @@ def mixup(batch: BatchLike, gamma: float | Tensor, permutation: Tensor) -> Batch
         A batch of the same form.
 
     Raises:
-        ValueError: The permutation's length is not B.
+        ValueError: The permutation's length is not B, gamma has another shape or lies outside [0, 1], or the image
+            holds integers.
     """
-    if len(permutation) != len(batch["image"]):
-        raise ValueError(
-            f"Expected `permutation` to have {len(batch['image'])} entries, but got {len(permutation)}."
-        )
-    share = torch.as_tensor(gamma, dtype=torch.float32, device=batch["image"].device).expand(len(permutation))
+    image, cases = batch["image"], len(batch["image"])
+    if len(permutation) != cases:
+        raise ValueError(f"Expected `permutation` to have {cases} entries, but got {len(permutation)}.")
+    if not image.is_floating_point():
+        raise ValueError(f"Expected `image` to be of a floating type, but got {image.dtype}.")
+    share = torch.as_tensor(gamma, dtype=torch.float32)
+    if share.shape not in ((), (cases,)) or not ((share >= 0) & (share <= 1)).all():
+        raise ValueError(f"Expected `gamma` to be one number or ({cases},), in [0, 1], but got {gamma}.")
+    share = share.to(image.device).expand(cases)
 
     def mixed(values: Tensor) -> Tensor:
-        first = share.view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+        first = _spread(share, values).to(values.dtype)
         return first * values + (1 - first) * values[permutation]
 
     def mixed_known(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        both = mixed(weight)
-        weight = weight.view(*weight.shape, *[1] * (values.dim() - weight.dim()))
-        total = both.view(*both.shape, *[1] * (values.dim() - both.dim()))
-        return torch.where(total > 0, mixed(values * weight) / total.clamp(min=1e-12), 0), both
+        total = mixed(weight)
+        known = torch.where(total > 0, total, 1)
+        return mixed(values * _spread(weight, values)) / _spread(known, values), total
 
     labels, label_weight = mixed_known(batch["labels"], batch["label_weight"])
     target, target_weight = mixed_known(batch["target"], batch["target_weight"])
     changed = {
-        "image": mixed(batch["image"]),
+        "image": mixed(image),
         "labels": labels,
         "label_weight": label_weight,
         "target": target,
         "target_weight": target_weight,
     }
     return cast(BatchLike, {**batch, **changed})
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """Append axes of length 1 until ``values`` has as many as ``like``."""
+    return values.view(*values.shape, *[1] * (like.dim() - values.dim()))

@@ -23,7 +23,8 @@ class SgdRecipe:
         weight_decay: Of convolution and dense weights; biases and normalization are not decayed.
         warmup: Share of all steps in which the rate rises linearly.
         final: Rate at the end of the cosine, as a share of the peak.
-        frozen: Stages of the trunk that are not trained (``layer1``, ``features.0``); their batch statistics stand still.
+        frozen: Stages of the trunk that are not trained (``layer1``, ``features.0``); their batch statistics
+            stand still.
     """
 
     trunk_rate: float = 0.01

@@ -27,7 +27,12 @@ class EpochLines(Callback):
         self.seconds, self.images, self.started = 0.0, 0, time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: dict[str, object], batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: dict[str, object],
+        batch_idx: int,
     ) -> None:
         """Count the batch; validation after the last one is not counted."""
         row = batch["row"]

@@ -1,6 +1,8 @@
 """The training loop's settings, and the Lightning trainer made of them."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,9 @@ from pytorch_lightning.loggers import Logger
 
 from liverattn.errors import InputError
 from liverattn.training.hardware import Hardware
+
+# Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
+warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +77,19 @@ class TrainerSettings:
         more: list[Callback] = [] if logger is None else [LearningRateMonitor("epoch")]
         if self.ema is not None:
             more.append(EMAWeightAveraging(decay=self.ema))
+        # Its advertisements and notes on hardware; warnings pass.
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         is_terminal = sys.stderr.isatty()
         if is_terminal:
             more.append(TQDMProgressBar(leave=False))
-        limits: dict[str, Any] = {} if self.limit_batches is None else {
-            "limit_train_batches": self.limit_batches,
-            "limit_val_batches": self.limit_batches,
-        }
+        limits: dict[str, Any] = (
+            {}
+            if self.limit_batches is None
+            else {
+                "limit_train_batches": self.limit_batches,
+                "limit_val_batches": self.limit_batches,
+            }
+        )
         on_gpu = hardware.accelerator == "gpu"
         return pl.Trainer(
             max_epochs=self.max_epochs,

@@ -98,7 +98,7 @@ def _box(image: Path, masses: Path, findings: _Findings) -> str | None:
         return None
     except ImageError:
         return None  # the manifest's check names the image
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         findings.errors.append(f"{polygon}: {error}")
         return None
     # Outlines drawn along the rim reach a pixel or two beyond the image.

@@ -48,7 +48,7 @@ class PhantomSource:
         kinds = self._kinds()
         folder = Path(self.root) / digest([GENERATOR_VERSION, sorted(self.counts.items()), self.seed])[:12]
         jobs = [(folder / f"{i:05d}.png", kind, (self.seed, i)) for i, kind in enumerate(kinds)]
-        missing = [job for job in jobs if not job[0].with_suffix(".json").exists()]
+        missing = [job for job in jobs if not (job[0].exists() and job[0].with_suffix(".json").exists())]
         _render_all(missing, self.workers)
         rows = [_row(path, kind) for path, kind, _ in jobs]
         return check_manifest(pd.DataFrame(rows), folder, f"The phantom set {folder}")

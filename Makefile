@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine: make quickstart, make test.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
+OUTPUTS ?= outputs
+RUN := .venv/bin/python
+ARGS ?=
+
+.PHONY: help setup quickstart train prepare ui test check lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+# The stamp is written last: an interrupted installation is begun again.
+.venv/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed, and none was found. Install one, or name it: make setup PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) --version
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	@if command -v uv >/dev/null; then \
+		set -x; uv pip install -q --python $(RUN) --require-hashes -r requirements.lock \
+			&& uv pip install -q --python $(RUN) --no-deps --no-build-isolation -e .; \
+	else \
+		set -x; $(RUN) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock \
+			&& $(RUN) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+setup: .venv/.installed ## Make .venv and install exactly what requirements.lock names
+
+quickstart: setup ## Set up, train a small network on the built-in phantoms, show results (under 5 minutes after the installation)
+	$(RUN) -m liverattn.train +experiment=quickstart paths.outputs=$(OUTPUTS)
+
+train: setup ## One fold run: make train ARGS="+experiment=resnet_240 protocol.fold=1"
+	$(RUN) -m liverattn.train paths.outputs=$(OUTPUTS) $(ARGS)
+
+prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
+	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)
+
+ui: setup ## Browse runs in MLflow's UI on this machine only
+	MLFLOW_DISABLE_TELEMETRY=true .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
+
+test: setup ## All tests (under 10 minutes on two cores)
+	$(RUN) -m pytest $(ARGS)
+
+check: setup ## Style, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+lock: ## Renew requirements.lock (needs uv); it holds hashes and no host names
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header -q --upgrade -o requirements.lock
+
+clean: ## Remove the environment and caches; outputs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

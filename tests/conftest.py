@@ -1,0 +1,83 @@
+"""Fixtures of all tests: a tiny phantom set, and the commands run in this process or in a new one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+# A trunk and an input small enough that an epoch takes a fraction of a second.
+TINY = (
+    "backbone=resnet18_layer3",
+    "backbone.cut=layer1",
+    "backbone.weights=null",
+    "data.preprocessing.height=64",
+    "data.preprocessing.width=92",
+    "data.counts={none: 12, angioma: 0, metastasis: 6, hcc: 0, cyst: 6, fnh: 0}",
+    "data.tasks.type.outputs=[cyst,metastasis]",
+    "trainer=cpu",
+    "trainer.batch_size=4",
+    "trainer.max_epochs=2",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of rendered phantoms, shared by all tests: rendering is the slow part."""
+    return tmp_path_factory.mktemp("phantoms")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, phantoms: Path) -> list[str]:
+    """Overrides of a fold run that takes seconds and writes below ``tmp_path``."""
+    return [*TINY, f"data.root={phantoms}", f"paths.outputs={tmp_path / 'outputs'}"]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run a command's ``main`` in this process as the shell would: ``command(train.main, *arguments)``."""
+
+    def run(main: Callable[[], None], *arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["liverattn", *arguments])
+        GlobalHydra.instance().clear()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No server, no hub cache and no full traces from the machine's environment."""
+    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def shell(module: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start ``python -m module`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )

@@ -1,0 +1,93 @@
+"""Boxes to mask to grid: nothing of a lesion is lost, in numbers."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from liverattn.data.targets import boxes_to_mask, mask_to_grid
+
+SIZE, GRID = (240, 345), (8, 11)
+masks = hnp.arrays(np.uint8, st.tuples(st.integers(12, 50), st.integers(12, 50)), elements=st.integers(0, 1))
+grids = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+def squares(side: int, count: int = 400) -> list[NDArray[np.uint8]]:
+    corners = np.random.default_rng(side).uniform(0, 1, (count, 2)) * (SIZE[1] - side, SIZE[0] - side)
+    return [boxes_to_mask(np.array([[x, y, x + side, y + side]]).round(), SIZE) for x, y in corners]
+
+
+def test_a_box_covers_the_pixels_whose_centers_it_holds() -> None:
+    mask = boxes_to_mask(np.array([[1, 0, 3, 2], [3.4, 2.6, 4.6, 3.5]]), (4, 6))
+    expected = [[0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]]
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.dtype == np.uint8
+
+
+def test_overlaps_count_once_and_no_boxes_mean_zeros() -> None:
+    assert boxes_to_mask(np.array([[0, 0, 3, 3], [1, 1, 4, 4]]), (5, 5)).sum() == 9 + 9 - 4
+    assert not boxes_to_mask(np.zeros((0, 4)), (5, 5)).any()
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(1e-6, 1), st.floats(1e-6, 1))
+def test_thin_boxes_never_vanish(x: float, y: float, width: float, height: float) -> None:
+    x0, y0 = x * 19, y * 9
+    mask = boxes_to_mask(np.array([[x0, y0, min(x0 + width, 20), min(y0 + height, 10)]]), (10, 20))
+    assert 1 <= mask.sum() <= 4
+
+
+@given(masks, grids)
+def test_area_keeps_the_mean(mask: NDArray[np.uint8], grid: tuple[int, int]) -> None:
+    target = mask_to_grid(mask, grid)
+    assert target.shape == grid
+    assert target.dtype == np.float32
+    assert target.min() >= 0
+    assert target.max() <= 1
+    assert target.mean(dtype=np.float64) == pytest.approx(mask.mean(), abs=1e-6)
+
+
+@given(masks, grids)
+def test_area_is_what_opencv_computes(mask: NDArray[np.uint8], grid: tuple[int, int]) -> None:
+    reference = cv2.resize(mask.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(mask_to_grid(mask, grid), reference, atol=2e-6)
+
+
+@given(masks, grids)
+def test_any_marks_exactly_the_cells_with_some_area(mask: NDArray[np.uint8], grid: tuple[int, int]) -> None:
+    touched = mask_to_grid(mask, grid, "any")
+    np.testing.assert_array_equal(touched, mask_to_grid(mask, grid) > 0)
+    assert touched.dtype == np.float32
+
+
+def test_hand_computed_cells() -> None:
+    mask = boxes_to_mask(np.array([[1, 0, 3, 2]]), (4, 6))  # cells of 2x3 pixels, then of 2x2.4
+    np.testing.assert_allclose(mask_to_grid(mask, (2, 2)), [[2 / 3, 0], [0, 0]], rtol=1e-6)
+    mask = boxes_to_mask(np.array([[0, 0, 4, 1]]), (2, 5))  # two cells of 2.5 pixels
+    np.testing.assert_allclose(mask_to_grid(mask, (1, 2)), [[0.5, 0.3]], rtol=1e-6)
+    np.testing.assert_array_equal(mask_to_grid(mask, (1, 2), "any"), [[1, 1]])
+    np.testing.assert_array_equal(mask_to_grid(mask, (2, 1), "nearest"), [[1], [0]])
+
+
+def test_a_full_mask_gives_ones_and_an_empty_one_zeros() -> None:
+    np.testing.assert_allclose(mask_to_grid(np.ones(SIZE, np.uint8), GRID), 1, atol=1e-6)
+    for reduction in ("area", "any", "nearest"):
+        np.testing.assert_array_equal(mask_to_grid(np.zeros(SIZE, np.uint8), GRID, reduction), np.zeros(GRID))
+
+
+@pytest.mark.parametrize(("side", "lost"), [(15, 0.79), (20, 0.59)])
+def test_nearest_loses_most_small_lesions_and_area_none(side: int, lost: float) -> None:
+    drawn = squares(side)
+    nearest = np.mean([not mask_to_grid(mask, GRID, "nearest").any() for mask in drawn])
+    assert nearest == pytest.approx(lost, abs=0.06)
+    area = np.array([mask_to_grid(mask, GRID) for mask in drawn])
+    np.testing.assert_allclose(area.sum(axis=(1, 2)) * (240 / 8) * (345 / 11), side**2, rtol=1e-4)
+    assert area.max() < 0.5  # a threshold of one half would lose all of them
+    assert all(mask_to_grid(mask, GRID, "any").any() for mask in drawn)
+
+
+def test_unknown_reductions_list_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match="`reduction` to be one of area, any, nearest, but got 'max'"):
+        mask_to_grid(np.zeros(SIZE, np.uint8), GRID, "max")

@@ -1,0 +1,225 @@
+"""Mistakes that users make: one clear message, no stack trace, a non-zero exit status, nothing lost."""
+
+import errno
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from liverattn import prepare, train
+from liverattn.runs import find_runs
+from tests.conftest import TINY, Result
+
+Command = Callable[..., Result]
+HYDRA_REFUSES = 1
+
+
+def assert_refused(result: Result, *said: str) -> None:
+    """One message with these words, no trace."""
+    assert result.status == 1
+    assert "Traceback" not in result.err
+    for words in said:
+        assert words in result.err, result.err
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Path:
+    """A manifest with twelve good images, lesions in every other one."""
+    random = np.random.default_rng(0)
+    lines = ["image_id,path,lesion,malignant,boxes"]
+    for i in range(12):
+        Image.fromarray(random.integers(30, 200, (120, 160), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f'case{i},{i}.png,1,{i // 2 % 2},"[[10,10,50,60]]"' if i % 2 else f"case{i},{i}.png,0,,")
+    path = tmp_path / "cases.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def on_manifest(path: Path, *more: str) -> list[str]:
+    kept = [argument for argument in TINY if not argument.startswith(("data.counts", "data.tasks"))]
+    return [
+        *kept,
+        "data=manifest",
+        f"data.manifest={path}",
+        "~data.tasks.type",
+        f"paths.outputs={path.parent / 'outputs'}",
+        "tracking=none",
+        *more,
+    ]
+
+
+def test_a_good_manifest_trains(command: Command, hospital: Path) -> None:
+    result = command(train.main, *on_manifest(hospital, "trainer.max_epochs=1"))
+    assert result.status == 0, result.err
+
+
+def test_data_that_are_not_there(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    outputs = f"paths.outputs={tmp_path}"
+    assert_refused(
+        command(prepare.main, "data=aul", f"data.root={tmp_path}/no", outputs), "does not exist", "data.root"
+    )
+    (tmp_path / "empty").mkdir()
+    assert_refused(command(prepare.main, "data=aul", f"data.root={tmp_path}/empty", outputs), "not the AUL layout")
+    missing = f"data.manifest={tmp_path}/no.csv"
+    assert_refused(command(prepare.main, "data=manifest", missing, outputs), "no.csv", "does not exist")
+
+
+def test_unusable_images_are_named_all_at_once_and_the_others_stay_prepared(command: Command, hospital: Path) -> None:
+    folder = hospital.parent
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((120, 160), np.uint8)).save(folder / "2.png")
+    data = ("data=manifest", f"data.manifest={hospital}", f"paths.outputs={folder / 'outputs'}")
+    result = command(prepare.main, *data)
+    assert_refused(result, "2 image(s)", "'case1'", "damaged", "'case2'", "black all over", "data.exclude")
+    prepared = set((folder / "outputs" / "prepared").rglob("*.safetensors"))
+    assert len(prepared) == 10
+
+    (folder / "1.png").write_bytes(whole)
+    assert command(prepare.main, *data, "data.exclude=[case2]").status == 0
+    assert len(set((folder / "outputs" / "prepared").rglob("*.safetensors")) - prepared) == 1
+
+    (folder / "3.png").write_bytes(b"")
+    Image.fromarray(np.full((1, 1), 9, np.uint8)).save(folder / "4.png")
+    assert_refused(command(prepare.main, *data), "'case3'", "0 bytes", "'case4'", "1x1")
+
+
+def test_a_wrong_table_is_told_row_by_row(command: Command, hospital: Path) -> None:
+    text = (
+        hospital.read_text()
+        .replace("case1,1.png,1,0,", "case1,../1.png,1,2,")
+        .replace("case4,4.png,0", "case3,4.png,7")
+    )
+    hospital.write_text(text.replace("[[10,10,50,60]]", "[[10,10,500,60]]", 2))
+    result = command(train.main, *on_manifest(hospital))
+    assert_refused(
+        result, "row 3", "'path'", "'../1.png'", "'malignant'", "row 6", "'lesion'", "'7'", "'case3'", "160x120"
+    )
+
+
+def test_folds_that_cannot_be(command: Command, hospital: Path) -> None:
+    assert_refused(command(train.main, *on_manifest(hospital, "protocol.fold=3")), "protocol.fold", "0 to 2", "3")
+    assert_refused(command(train.main, *on_manifest(hospital, "protocol.repeat=-1")), "protocol.repeat", "-1")
+    hospital.write_text(
+        hospital.read_text().replace("image_id,", "patient_id,image_id,", 1).replace("\ncase", "\nanna,case")
+    )
+    cases = {f"case{i}": {"patient_id": "anna", "fold": [i % 3]} for i in range(12)}
+    split = hospital.parent / "split.json"
+    split.write_text(json.dumps({"folds": 3, "cases": cases}))
+    result = command(train.main, *on_manifest(hospital, f"protocol.split_file={split}", "protocol.repeats=1"))
+    assert_refused(result, "both sides", "anna", "folds 0, 1, 2")
+
+
+class Executes:
+    """What a malicious file holds."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_weights_that_do_not_fit(command: Command, hospital: Path, tmp_path: Path) -> None:
+    def with_weights(path: Path) -> Result:
+        return command(train.main, *on_manifest(hospital, f"backbone.weights={path}"))
+
+    assert_refused(with_weights(tmp_path / "no.pth"), "no.pth", "does not exist")
+    torch.save({"conv1.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    assert_refused(with_weights(tmp_path / "other.pth"), "conv1.weight has the shape (3, 3)", "bn1.weight is missing")
+    marker = tmp_path / "executed"
+    for name, content in (("torch.pth", None), ("plain.pth", pickle.dumps(Executes(marker)))):
+        if content is None:
+            torch.save({"conv1.weight": Executes(marker)}, tmp_path / name)
+        else:
+            (tmp_path / name).write_bytes(content)
+        assert_refused(with_weights(tmp_path / name), name, "refused", "Nothing in it was run")
+    assert not marker.exists()
+
+
+def test_imagenet_weights_without_a_network(command: Command, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: Any, **__: Any) -> Any:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    result = command(train.main, *on_manifest(hospital, "backbone.weights=imagenet"))
+    assert_refused(result, "resnet18", "no network", "backbone.weights=/path", "backbone.weights=null")
+
+
+def test_unknown_choices_list_the_valid_ones(command: Command, hospital: Path) -> None:
+    for arguments, said in (
+        (["+experiment=resnet_241"], ["resnet_241", "resnet_240", "mobilenet_240"]),
+        (["backbone=resnet51"], ["resnet51", "resnet50", "densenet121"]),
+        (["trainer.epochs=3"], ["epochs"]),
+        (["optimizer.lr=3"], ["optimizer"]),
+    ):
+        result = command(train.main, *arguments)
+        assert result.status == HYDRA_REFUSES and "Traceback" not in result.err
+        assert all(word in result.err for word in said), result.err
+    assert_refused(command(train.main, *on_manifest(hospital, "backbone.name=resnet51")), "resnet51", "resnet50")
+    assert_refused(command(train.main, *on_manifest(hospital, "trainer.precision=64")), "32-true", "bf16-mixed", "64")
+    assert_refused(command(train.main, *on_manifest(hospital, "data.preprocessing.aspect=zoom")), "pad", "zoom")
+    assert_refused(command(train.main, *on_manifest(hospital, "trainer.max_epochs=0")), "trainer.max_epochs", "0")
+    assert_refused(command(train.main, *on_manifest(hospital, "optim.frozen=[layer9]")), "layer9", "layer1")
+
+
+def test_an_output_without_positive_labels_is_refused_by_name(command: Command, tiny: list[str]) -> None:
+    result = command(train.main, *tiny, "data.tasks.type.outputs=[cyst,hcc]")
+    assert_refused(result, "hcc", "data.tasks")
+
+
+def test_a_full_disk_loses_nothing(command: Command, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.replace
+
+    def full_after(count: int, suffix: str) -> Callable[..., None]:
+        done = 0
+
+        def replace(source: Any, target: Any) -> None:
+            nonlocal done
+            done += str(target).endswith(suffix)
+            if str(target).endswith(suffix) and done > count:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(source, target)
+
+        return replace
+
+    outputs = hospital.parent / "outputs"
+    monkeypatch.setattr("os.replace", full_after(5, ".safetensors"))
+    assert_refused(command(train.main, *on_manifest(hospital)), "no space left", "run the same command again")
+    assert len(list(outputs.rglob("*.safetensors"))) == 5
+
+    monkeypatch.setattr("os.replace", full_after(1, "last.ckpt"))
+    assert_refused(command(train.main, *on_manifest(hospital)), "last.ckpt", "no space left")
+    (run,) = find_runs(outputs / "runs")
+    assert torch.load(run.last, weights_only=True)["epoch"] == 0
+
+    monkeypatch.setattr("os.replace", real)
+    result = command(train.main, *on_manifest(hospital))
+    assert result.status == 0 and "epoch   2/2" in result.out and "epoch   1/2" not in result.out
+    assert not list(outputs.rglob("*.part"))
+
+
+def test_changed_data_do_not_continue_an_old_run(
+    command: Command, hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("liverattn.training.fold_run.roc_figure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    stopped = command(train.main, *on_manifest(hospital))
+    assert stopped.status == 130 and "same command" in stopped.err
+    hospital.write_text(hospital.read_text().replace("[[10,10,50,60]]", "[[10,10,52,60]]", 1))
+    assert_refused(command(train.main, *on_manifest(hospital)), "data changed", "Remove that folder")
+
+
+def test_the_full_trace_is_there_when_asked_for(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="does not exist"):
+        command(prepare.main, "data=aul", f"data.root={tmp_path}/no", f"paths.outputs={tmp_path}")

@@ -1,0 +1,87 @@
+"""Every configuration that ships composes and builds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from liverattn.configuration import build, config_folder, identity, plain
+from liverattn.errors import InputError
+
+FOLDER = config_folder()
+EXPERIMENTS = sorted(path.stem for path in (FOLDER / "experiment").glob("*.yaml"))
+
+
+def composed(*overrides: str, name: str = "train") -> DictConfig:
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def test_the_promised_experiments_ship() -> None:
+    promised = {"resnet_240", "resnet_480", "densenet_240", "gap_240", "quickstart", "resnet18_240", "mobilenet_240"}
+    assert promised <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_composes_builds_and_is_a_claim(experiment: str) -> None:
+    cfg = composed(f"+experiment={experiment}")
+    assert cfg.name == experiment
+    header = (FOLDER / "experiment" / f"{experiment}.yaml").read_text()
+    for slot in ("Question:", "Command:", "Hardware:", "Expected:"):
+        assert slot in header, slot
+    settings, steps = build(cfg.trainer), build(cfg.data.preprocessing)
+    assert settings.max_epochs == cfg.trainer.max_epochs
+    assert (steps.height, steps.width) == (cfg.data.preprocessing.height, cfg.data.preprocessing.width)
+    build(cfg.optim), build(cfg.data.augmentation), build(cfg.tracking)
+
+
+@pytest.mark.parametrize("data", ["phantom", "aul", "manifest"])
+def test_every_source_builds(data: str, tmp_path: Path) -> None:
+    more = [f"data.manifest={tmp_path}/cases.csv"] if data == "manifest" else []
+    cfg = composed(f"data={data}", *more, name="prepare")
+    assert hasattr(build(cfg.data.source), "manifest")
+    assert [task for task, value in cfg.data.tasks.items() if value] == (
+        ["lesion", "malignancy"] if data == "aul" else ["lesion", "malignancy", "type"]
+    )
+
+
+@pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
+def test_debug_switches_change_the_run_folder(debug: str) -> None:
+    cfg = composed("+experiment=resnet18_240", f"debug={debug}")
+    assert cfg.tracking.experiment == "debug"
+    assert identity(_plain(cfg)) != identity(_plain(composed("+experiment=resnet18_240")))
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return {str(key): plain(value) if OmegaConf.is_config(value) else value for key, value in cfg.items()}
+
+
+def test_the_identity_is_what_decides_the_result() -> None:
+    base = identity(_plain(composed()))
+    same = ("trainer.num_workers=2", "tracking=none", "paths.cache=elsewhere")
+    other = ("model.attention.lambdas=[4]", "seed=1", "protocol.fold=2", "data.seed=1", "optim.trunk_rate=0.5")
+    for override in same:
+        assert identity(_plain(composed(override))) == base, override
+    for override in other:
+        assert identity(_plain(composed(override))) != base, override
+
+
+def test_the_paper_is_the_default() -> None:
+    cfg = composed("+experiment=densenet_240")
+    assert cfg.model.attention.lambdas == [0.25, 1.0]
+    assert cfg.backbone.weights == "imagenet"
+    cfg = composed()
+    assert (cfg.backbone.name, cfg.model.attention.lambdas, cfg.model.attention.alpha) == ("resnet50", [1.0], 1.0)
+    assert (cfg.data.preprocessing.height, cfg.data.preprocessing.width) == (240, 345)
+    assert (cfg.protocol.repeats, cfg.protocol.folds, cfg.trainer.mixup) == (3, 3, 0.2)
+    assert dict(cfg.data.counts) == {"none": 258, "angioma": 17, "metastasis": 48, "hcc": 6, "cyst": 30, "fnh": 8}
+
+
+def test_what_a_constructor_refuses_is_one_message() -> None:
+    cfg = composed("trainer.batch_size=1")
+    with pytest.raises(InputError, match=r"trainer.batch_size to be at least 2"):
+        build(cfg.trainer)
+    with pytest.raises(InputError, match="cannot be used"):
+        build(composed("trainer.max_epochs=many").trainer)

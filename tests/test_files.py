@@ -1,0 +1,63 @@
+"""Files appear whole or not at all."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from liverattn.errors import InputError, listing
+from liverattn.files import digest, file_digest, replacing, write_json
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file"
+    with pytest.raises(RuntimeError, match="stopped"), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stopped")
+    assert list((tmp_path / "new").iterdir()) == []
+    with replacing(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space left"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "no space left"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "could not be written whole"),
+        (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
+    ],
+)
+def test_a_full_disk_is_told_with_a_remedy(tmp_path: Path, error: Exception, said: str) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(InputError, match=said) as caught, replacing(tmp_path / "file"):
+        raise error
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "paths.outputs" in str(caught.value)
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_json_holds_nan_as_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": [1.5, math.nan, {"y": (math.nan, "z")}]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.5, None, {"y": [None, "z"]}]}
+
+
+def test_digests(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert file_digest(tmp_path / "abc") == known
+    assert digest({"a": 1, "b": [2.5]}) == digest({"b": [2.5], "a": 1}) != digest({"a": 1, "b": [2.50001]})
+
+
+def test_a_listing_is_cut_and_says_so() -> None:
+    text = listing("52 problems", [f"p{i}" for i in range(52)], "Mend them.")
+    assert text.splitlines()[0] == "52 problems:"
+    assert "p49" in text
+    assert "p50" not in text
+    assert text.endswith("... and 2 more\nMend them.")

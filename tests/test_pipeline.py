@@ -1,0 +1,183 @@
+"""The real commands on tiny data, as a user runs them."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from liverattn import prepare, train
+from liverattn.runs import RunFolder, find_runs
+from liverattn.training.checkpoints import read_copy
+from tests.conftest import Result, shell
+
+Command = Callable[..., Result]
+
+
+def only_run(outputs: Path) -> RunFolder:
+    (run,) = find_runs(outputs / "runs")
+    return run
+
+
+def test_one_fold_run_leaves_everything_that_the_contract_names(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    result = command(train.main, *tiny)
+    assert result.status == 0, result.err
+    run = only_run(tmp_path / "outputs")
+    metrics, table = run.read_metrics(), run.read_predictions()
+
+    split = json.loads(run.split.read_text())
+    assert len(split["train"]) == 16 and len(split["held_out"]) == 8
+    assert not set(split["train"]) & set(split["held_out"])
+    for task in ("lesion", "malignancy", "type"):
+        rows = table[table["task"] == task]
+        assert sorted(rows["image_id"]) == sorted(split["held_out"])
+        copy = read_copy(run.copy(task))
+        assert copy.auc == metrics["auc"][task] and copy.epoch == metrics["copies"][task]["epoch"]
+        assert f"{metrics['auc'][task]:.3f}" in result.out
+    expected = 0.5 * metrics["auc"]["lesion"] + 0.3 * metrics["auc"]["malignancy"] + 0.2 * metrics["auc"]["type"]
+    assert metrics["score"] == pytest.approx(expected, abs=1e-12)
+    assert {"truth_cyst", "logit_cyst", "energy", "pointing", "peak"} <= set(table.columns)
+    assert table.loc[table["truth_lesion"] == 1, "energy"].between(0, 1).all()
+    assert table.loc[table["truth_lesion"] == 0, "energy"].isna().all()
+    for name in ("config.yaml", "roc.png", "attention.png", "checkpoints/last.ckpt"):
+        assert (run.path / name).stat().st_size > 0
+    assert run.record()["state"] == "finished"
+    assert not list(run.path.rglob("*.part"))
+
+
+def test_the_prediction_table_is_what_the_copied_weights_give(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command(train.main, *tiny, "tracking=none").status == 0
+    run = only_run(tmp_path / "outputs")
+    copy, table = read_copy(run.copy("lesion")), run.read_predictions()
+    fold = _composed(run, tmp_path)
+    fold.model.load_state_dict(copy.weights)
+    fold.model.eval()
+    for position, row in enumerate(copy.outputs.rows[:3]):
+        image = torch.from_numpy(fold.cases.image(int(row)).astype(np.float32) * fold.cases.factors[row])
+        with torch.no_grad():
+            logits, _ = fold.model(image[None, None])
+        np.testing.assert_allclose(logits[0].numpy(), copy.outputs.logits[position], rtol=1e-4, atol=1e-5)
+        assert table["logit_lesion"][position] == copy.outputs.logits[position, 0]
+
+
+def _composed(run: RunFolder, tmp_path: Path) -> "train.FoldRun":
+    from omegaconf import OmegaConf
+
+    return train.compose(OmegaConf.load(run.config), RunFolder(tmp_path / "again"))
+
+
+def test_a_finished_run_is_shown_and_not_trained_again(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    first = command(train.main, *tiny, "tracking=none")
+    weights = only_run(tmp_path / "outputs").last.stat().st_mtime_ns
+    again = command(train.main, *tiny, "tracking=none")
+    assert first.status == again.status == 0
+    assert "This run is finished" in again.out and "epoch" in first.out
+    assert only_run(tmp_path / "outputs").last.stat().st_mtime_ns == weights
+    other = command(train.main, *tiny, "tracking=none", "model.attention.lambdas=[4]", "trainer.max_epochs=1")
+    assert other.status == 0 and len(find_runs(tmp_path / "outputs" / "runs")) == 2
+
+
+def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    assert command(train.main, *tiny).status == 0
+    run = only_run(tmp_path / "outputs")
+    with sqlite3.connect(tmp_path / "outputs" / "mlflow.db") as database:
+        curves = dict(database.execute("SELECT key, COUNT(*) FROM metrics GROUP BY key"))
+        status, run_id = database.execute("SELECT status, run_uuid FROM runs").fetchone()
+        parameters = dict(database.execute("SELECT key, value FROM params"))
+        tags = dict(database.execute("SELECT key, value FROM tags"))
+    database.close()
+    for name in ("train/loss", "val/loss", "val/auc_lesion", "val/auc_malignancy", "val/auc_type", "images_per_second"):
+        assert curves[name] == 2, name
+    assert any(name.startswith("lr-SGD") for name in curves)
+    assert curves["final/score"] == 1 and status == "FINISHED" and run_id == run.record()["mlflow_run_id"]
+    assert parameters["trainer/max_epochs" if "trainer/max_epochs" in parameters else "trainer.max_epochs"] == "2"
+    assert tags["architecture"] == "resnet18" and tags["lambda"] == "1"
+
+    artifacts = next((tmp_path / "outputs" / "mlartifacts").rglob("artifacts"))
+    present = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
+    assert {"config.yaml", "roc.png", "attention.png", "metrics.json", "environment.json"} <= present
+    assert "checkpoints/lesion.ckpt" in present
+    versions = json.loads((artifacts / "environment.json").read_text())
+    assert versions["torch"] == torch.__version__.split("+")[0] and versions["git_commit"]
+    shared = pd.read_parquet(artifacts / "predictions.parquet")
+    assert not shared["image_id"].str.startswith("phantom").any() and len(shared) == len(run.read_predictions())
+
+
+def test_a_set_with_two_outputs_writes_no_type_copy(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    result = command(train.main, *tiny, "tracking=none", "~data.tasks.type")
+    assert result.status == 0, result.err
+    run = only_run(tmp_path / "outputs")
+    assert not run.copy("type").exists() and run.copy("malignancy").exists()
+    metrics = run.read_metrics()
+    expected = (0.5 * metrics["auc"]["lesion"] + 0.3 * metrics["auc"]["malignancy"]) / 0.8
+    assert metrics["score"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_task_that_the_fold_cannot_define_writes_no_copy_and_is_said_once(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    one_cyst = "data.counts={none: 12, angioma: 0, metastasis: 7, hcc: 0, cyst: 1, fnh: 0}"
+    for fold in range(3):
+        result = command(train.main, *tiny, "tracking=none", one_cyst, f"protocol.fold={fold}")
+        run = next(run for run in find_runs(tmp_path / "outputs" / "runs") if f"-f{fold}-" in run.path.name)
+        if run.read_metrics()["auc"]["malignancy"] is None:
+            break
+    assert result.out.count("is undefined on the held-out cases") == 1
+    assert not run.copy("malignancy").exists() and run.copy("lesion").exists()
+    assert run.read_metrics()["score"] == run.read_metrics()["auc"]["lesion"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
+    command: Command, tiny: list[str], tmp_path: Path, workers: int
+) -> None:
+    arguments = [*tiny, "tracking=none", f"trainer.num_workers={workers}", "trainer.max_epochs=4", "trainer.ema=0.9"]
+    undisturbed = command(train.main, *arguments, f"paths.outputs={tmp_path / 'undisturbed'}")
+    assert undisturbed.status == 0, undisturbed.err
+
+    process = shell("liverattn.train", *arguments)
+    last = None
+    deadline = time.monotonic() + 200
+    while last is None and process.poll() is None and time.monotonic() < deadline:
+        last = next((tmp_path / "outputs").glob("runs/run/*/checkpoints/last.ckpt"), None)
+        time.sleep(0.01)
+    time.sleep(0.15)  # into the next epoch
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    killed = only_run(tmp_path / "outputs")
+    assert not killed.is_finished, "the run ended before it could be killed"
+    epochs = int(torch.load(killed.last, weights_only=True)["epoch"])
+
+    resumed = command(train.main, *arguments)
+    assert resumed.status == 0, resumed.err
+    assert f"epoch {epochs + 2:3d}/4" in resumed.out and f"epoch {epochs + 1:3d}/4" not in resumed.out
+    whole, parts = only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs")
+    expected, actual = (torch.load(run.last, weights_only=True) for run in (whole, parts))
+    assert expected["epoch"] == actual["epoch"] == 3
+    for kept in ("state_dict", "current_model_state"):
+        assert all(torch.equal(value, actual[kept][name]) for name, value in expected[kept].items())
+    for task in ("lesion", "malignancy", "type"):
+        first, second = read_copy(whole.copy(task)), read_copy(parts.copy(task))
+        assert first.epoch == second.epoch and first.auc == second.auc
+        assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+    assert whole.read_metrics()["score"] == parts.read_metrics()["score"]
+
+
+def test_prepare_reports_counts_in_the_form_of_table_1(command: Command, tiny: list[str]) -> None:
+    data = [argument for argument in tiny if argument.startswith(("data", "paths"))]
+    result = command(prepare.main, *data)
+    assert result.status == 0, result.err
+    assert "12 (50.0%)" in result.out and result.out.count("6 (25.0%)") == 2
+    assert "m of Eq. 1" in result.out and "width (pixels)" in result.out

@@ -1,0 +1,41 @@
+"""Where runs are tracked, and what may leave the run folder."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from liverattn.tracking import MlflowTracking, flat_parameters, versions
+
+TABLE = pd.DataFrame({"image_id": ["anna-1", "anna-2"], "patient_id": ["anna", "anna"], "logit_lesion": [0.5, 1.5]})
+
+
+def test_the_database_lies_in_the_folder_unless_a_server_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = MlflowTracking(folder=str(tmp_path))
+    assert tracking.address == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
+    assert tracking.address == "http://127.0.0.1:5999"
+    assert not tracking.is_local
+    assert MlflowTracking(folder=str(tmp_path), uri="sqlite:///x.db").address == "sqlite:///x.db"
+
+
+def test_patients_are_hashed_unless_switched_on(tmp_path: Path) -> None:
+    shared = MlflowTracking(folder=str(tmp_path)).shared_predictions(TABLE)
+    assert not shared.astype(str).apply(lambda column: column.str.contains("anna")).to_numpy().any()
+    assert shared["patient_id"].nunique() == 1
+    assert shared["image_id"].nunique() == 2
+    assert TABLE["image_id"].tolist() == ["anna-1", "anna-2"]
+    pd.testing.assert_frame_equal(MlflowTracking(folder="x", identifiers=True).shared_predictions(TABLE), TABLE)
+
+
+def test_parameters_are_flat_and_short() -> None:
+    flat = flat_parameters({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": "x" * 9000, "g": {}})
+    assert flat == {"a.b": "1", "a.c.d": "[1, 2]", "e": "None", "f": "x" * 500, "g": "{}"}
+
+
+def test_versions_name_what_results_depend_on() -> None:
+    found = versions()
+    assert found["torch"][0].isdigit()
+    assert len(found["git_commit"]) > 6

@@ -1,0 +1,103 @@
+"""Which epoch is kept for which task."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from liverattn.errors import InputError
+from liverattn.evaluation.scores import PAPER_TASKS, Task
+from liverattn.runs import RunFolder
+from liverattn.training.checkpoints import TaskCopies, read_copy
+from liverattn.training.metrics import Outputs
+from liverattn.training.module import LesionModule
+
+TASKS = (Task("lesion", ("lesion",), 0.5, False), Task("malignancy", ("malignancy",), 0.3, True))
+# Rows 0 to 3 show lesions, two of them malignant.
+TRUTH = np.array([[1, 0], [1, 1], [1, 0], [1, 1], [0, 0], [0, 0]], dtype=np.float32)
+
+
+class Module(LesionModule):
+    """Gives prepared outputs instead of running a network."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        torch.nn.Module.__init__(self)
+        self.logits = logits
+        self.model = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+        self.logged: dict[str, Any] = {}
+
+    def train(self, mode: bool = True) -> "Module":
+        return self
+
+    def take_outputs(self) -> Outputs:
+        rows = np.arange(len(self.logits))
+        return Outputs(rows, self.logits.astype(np.float32), np.zeros((len(rows), 2, 3), np.float32))
+
+    def log_dict(self, values: Any, *_: Any, **__: Any) -> None:
+        self.logged = dict(values)
+
+
+def validate(copies: TaskCopies, epoch: int, lesion: list[float], malignancy: list[float]) -> Module:
+    module = Module(np.array([lesion, malignancy]).T)
+    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=epoch)
+    copies.on_validation_epoch_end(trainer, module)
+    return module
+
+
+GOOD, POOR, TIE = [3.0, 3, 3, 3, 0, 0], [0.0, 0, 0, 3, 3, 3], [9.0, 9, 9, 9, 1, 1]
+RIGHT, WRONG = [0.0, 1, 0, 1, 0, 0], [1.0, 0, 1, 0, 0, 0]
+
+
+def test_each_task_keeps_its_own_first_best_epoch(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    copies = TaskCopies(run, TASKS, TRUTH, {"name": "x"})
+    validate(copies, 0, POOR, RIGHT)
+    validate(copies, 1, GOOD, WRONG)
+    module = validate(copies, 2, TIE, WRONG)
+    lesion, malignancy = read_copy(run.copy("lesion")), read_copy(run.copy("malignancy"))
+    assert (lesion.epoch, lesion.auc) == (1, 1.0)
+    assert (malignancy.epoch, malignancy.auc) == (0, 1.0)
+    assert lesion.config == {"name": "x"}
+    np.testing.assert_array_equal(lesion.outputs.logits[:, 0], GOOD)
+    assert module.logged == {"val/auc_lesion": 1.0, "val/auc_malignancy": 0.0, "val/score": pytest.approx(0.625)}
+
+
+def test_an_undefined_auc_is_never_selected_nor_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(tmp_path)
+    copies = TaskCopies(run, TASKS, np.where([False, True], np.nan, TRUTH), {})
+    for epoch in range(2):
+        module = validate(copies, epoch, GOOD, RIGHT)
+    assert not run.copy("malignancy").exists()
+    assert set(module.logged) == {"val/auc_lesion", "val/score"}
+    assert capsys.readouterr().out.count("The AUC of malignancy is undefined") == 1
+
+
+def test_a_resumed_run_goes_on_from_the_best_so_far(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    first = TaskCopies(run, TASKS, TRUTH, {})
+    validate(first, 0, GOOD, RIGHT)
+    second = TaskCopies(run, TASKS, TRUTH, {})
+    second.load_state_dict(torch.load(_saved(first.state_dict(), tmp_path), weights_only=True))
+    validate(second, 1, POOR, WRONG)
+    assert read_copy(run.copy("lesion")).epoch == 0
+    assert [entry["lesion"] for entry in second.history] == [1.0, 0.125]
+
+
+def _saved(state: dict[str, Any], folder: Path) -> Path:
+    torch.save(state, folder / "state.pt")
+    return folder / "state.pt"
+
+
+def test_unreadable_copies_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"lesion.ckpt does not exist"):
+        read_copy(tmp_path / "lesion.ckpt")
+    (tmp_path / "lesion.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match=r"lesion.ckpt is not a readable task checkpoint"):
+        read_copy(tmp_path / "lesion.ckpt")
+
+
+def test_the_paper_has_seven_outputs() -> None:
+    assert sum(len(task.outputs) for task in PAPER_TASKS) == 7
