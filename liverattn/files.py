@@ -35,8 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if problem is None:
             raise
         raise InputError(
-            f"Cannot write {path}: {problem}. Nothing was lost: free some space or correct the permissions "
-            "(or set paths.outputs to another disk), then run the same command again; it goes on from here."
+            f"Cannot write {path}: {problem}. Nothing was lost: free some space or correct the permissions, then run "
+            "the same command again; it goes on from here. (paths.outputs=... writes to another place.)"
         ) from error
 
 

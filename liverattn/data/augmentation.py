@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,6 +96,7 @@ def _compose(settings: Augmentation, size: tuple[int, int]) -> Any:
         size=size,
         scale=(settings.crop, 1.0),
         ratio=(aspect * (1 - settings.aspect), aspect * (1 + settings.aspect)),
+        mask_interpolation=cv2.INTER_NEAREST_EXACT,  # INTER_NEAREST shifts an enlarged mask by half a pixel
     )
     move = A.Affine(
         translate_percent=(-settings.translate, settings.translate),

@@ -151,8 +151,8 @@ def read_folds(path: Path, manifest: Manifest) -> Folds:
         manifest: The cases that it must assign, no fewer and no more. Its patients count, not the file's.
 
     Raises:
-        InputError: Absent, not of this form, altered (the hash does not fit), other cases, a fold out of range, or a
-            patient on both sides of a split.
+        InputError: Absent, not of this form, altered (the hash does not fit), other cases, a fold out of range or
+            empty, or a patient on both sides of a split.
     """
     try:
         content = json.loads(path.read_text())
@@ -175,6 +175,8 @@ def read_folds(path: Path, manifest: Manifest) -> Folds:
         for fold in column
         if not 0 <= fold < count
     ]
+    for repeat, held_out in enumerate(zip(*columns.values(), strict=True)):
+        strangers += [f"repeat {repeat} holds no case out in fold {fold}" for fold in set(range(count)) - set(held_out)]
     if strangers:
         raise InputError(listing(f"The split file {path} does not fit the data", sorted(strangers)))
     assignment = np.array([columns[image] for image in ids], dtype=np.int64).T

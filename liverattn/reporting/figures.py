@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -17,6 +18,7 @@ from sklearn.metrics import roc_curve
 from liverattn.files import replacing
 
 RESEARCH_ONLY = "Research use only"
+PANEL_HEIGHT = 1.6  # of one image, inches
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,25 @@ class RocPanel:
 
 
 def roc_figure(panels: Sequence[RocPanel], path: Path) -> None:
-    """Draw ROC curves side by side; a curve with one class only is named as undefined in the legend."""
-    figure = Figure(figsize=(4.6 * len(panels), 4.6), layout="constrained")
+    """Draw ROC curves side by side; a curve with one class only is named as undefined in the legend.
+
+    Args:
+        panels: Any number; without any, the picture says so.
+        path: Of the PNG.
+    """
+    if not panels:
+        return _save_notice("No ROC curve to show.", path)
+    figure = Figure(figsize=(4.6 * len(panels), 5), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
         for name, (truth, score) in panel.curves.items():
             _draw_curve(axes, name, truth, score)
         axes.set(title=panel.title, xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axes.legend(loc="lower right", fontsize="small")
+        axes.legend(
+            loc="lower right", fontsize="small", title="AUC (positive / negative cases)", title_fontsize="small"
+        )
+    figure.supxlabel(f"{RESEARCH_ONLY}.", fontsize="small")
     _save(figure, path)
 
 
@@ -54,7 +66,7 @@ def _draw_curve(axes: Axes, name: str, truth: NDArray[np.floating], score: NDArr
         return
     false_positive, true_positive, _ = roc_curve(truth, score)
     area = np.trapezoid(true_positive, false_positive)
-    axes.plot(false_positive, true_positive, label=f"{name} {area:.3f} (n = {positive}/{len(truth) - positive})")
+    axes.plot(false_positive, true_positive, label=f"{name} {area:.3f} ({positive} / {len(truth) - positive})")
 
 
 @dataclass(frozen=True)
@@ -80,37 +92,60 @@ GROUP_COLORS = {"TP": "tab:green", "TN": "tab:green", "FP": "tab:red", "FN": "ta
 
 
 def attention_figure(panels: Sequence[AttentionPanel], path: Path, columns: int = 4) -> None:
-    """Draw images, each beside itself with its attention map superposed, on one color scale for the whole figure."""
+    """Draw images, each beside itself with its attention map superposed, on one color scale for the whole figure.
+
+    The scale starts at 1, what plain averaging gives everywhere: an image that is attended to evenly stays gray.
+
+    Args:
+        panels: Any number; without any, the picture says so.
+        path: Of the PNG.
+        columns: Panels side by side; fewer if there are fewer panels.
+    """
+    if not panels:
+        return _save_notice("No case to show an attention map of.", path)
     height, width = panels[0].image.shape
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    largest = max(2.0, float(np.quantile(np.stack([panel.lift.max() for panel in panels]), 0.8)))
-    scale = ScalarMappable(Normalize(0, largest), "inferno")
-    cell = 2.2
-    figure = Figure(figsize=(2 * columns * cell * width / height, rows * (cell + 0.25) + 0.5), layout="constrained")
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    largest = max(2.0, float(np.quantile([panel.lift.max() for panel in panels], 0.8)))
+    scale = ScalarMappable(Normalize(1, largest, clip=True), "plasma")
+    figure = Figure(
+        figsize=(columns * 2 * PANEL_HEIGHT * width / height + 0.9, rows * (PANEL_HEIGHT + 0.3) + 0.3),
+        layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04, wspace=0, hspace=0),
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for index, panel in enumerate(panels):
-        row, column = divmod(index, columns)
-        _draw_panel(grid[row, 2 * column], grid[row, 2 * column + 1], panel, scale)
-    bar = figure.colorbar(scale, ax=grid.ravel().tolist(), shrink=0.6, pad=0.01, extend="max")
-    bar.set_label("attention (1 = plain average)")
-    figure.supxlabel(f"Boxes: radiologist or generator. {RESEARCH_ONLY}.", fontsize="x-small")
+    for axes, panel in zip(grid.ravel(), panels, strict=False):
+        _draw_panel(axes, panel, scale)
+    bar = figure.colorbar(scale, ax=grid.ravel().tolist(), aspect=12 * rows, pad=0.01, extend="max")
+    bar.set_label("attention / plain average", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    figure.supxlabel(f"Box: annotated lesion. {RESEARCH_ONLY}.", fontsize="small")
     _save(figure, path)
 
 
-def _draw_panel(plain: Axes, overlaid: Axes, panel: AttentionPanel, scale: ScalarMappable) -> None:
+def _draw_panel(axes: Axes, panel: AttentionPanel, scale: ScalarMappable) -> None:
     height, width = panel.image.shape
     lift = cv2.resize(panel.lift.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     color = scale.to_rgba(np.asarray(lift))
-    # Where attention is below the plain average the image shows through untouched.
-    color[..., 3] = 0.65 * np.clip(np.asarray(lift) / scale.norm.vmax, 0, 1) ** 0.5 if scale.norm.vmax else 0
-    for axes in (plain, overlaid):
-        axes.imshow(panel.image, cmap="gray", vmin=0, vmax=255)
-        for x0, y0, x1, y1 in [] if panel.boxes is None else panel.boxes:
-            axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="cyan", linewidth=1))
-    overlaid.imshow(color)
-    plain.set_title(panel.caption, fontsize="x-small", color=GROUP_COLORS.get(panel.group, "black"), loc="left")
+    share = np.clip((np.asarray(lift) - 1) / (scale.norm.vmax - 1), 0, 1)  # type: ignore[operator]
+    color[..., 3] = 0.7 * np.sqrt(share)
+    axes.imshow(np.hstack([panel.image, panel.image]), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(color, extent=(width - 0.5, 2 * width - 0.5, height - 0.5, -0.5))
+    axes.set(xlim=(-0.5, 2 * width - 0.5), ylim=(height - 0.5, -0.5))
+    for x0, y0, x1, y1 in [] if panel.boxes is None else panel.boxes:
+        for left in (x0, x0 + width):
+            place = (left - 0.5, y0 - 0.5)
+            axes.add_patch(Rectangle(place, x1 - x0, y1 - y0, fill=False, edgecolor="cyan", linewidth=1))
+    axes.axvline(width - 0.5, color="white", linewidth=1)
+    color_of_group = GROUP_COLORS.get(panel.group, "black")
+    axes.set_title(panel.caption, fontsize="medium", color=color_of_group, loc="left", pad=3)
+
+
+def _save_notice(text: str, path: Path) -> None:
+    figure = Figure(figsize=(4.6, 1))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:

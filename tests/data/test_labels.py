@@ -60,5 +60,5 @@ def test_illegal_names_list_the_valid_ones(manifest: Manifest) -> None:
         InputError, match=r"Unknown output\(s\) hemangioma in data.tasks. Valid: lesion, malignancy, ang"
     ):
         case_labels(manifest, ["lesion", "hemangioma"])
-    with pytest.raises(InputError, match="data.lesion_free to be zeros or masked, but got 'ones'"):
+    with pytest.raises(InputError, match=r"data.lesion_free to be zeros or masked, but got 'ones'"):
         case_labels(manifest, ["lesion"], "ones")

@@ -195,6 +195,11 @@ def leave_the_range(content: dict[str, Any]) -> None:
     content["cases"]["case2"]["fold"] = [2, -1]
 
 
+def empty_a_fold(content: dict[str, Any]) -> None:
+    for case in content["cases"].values():
+        case["fold"][1] = 0
+
+
 def change_cases(content: dict[str, Any]) -> None:
     content["cases"]["stranger"] = content["cases"].pop("case3")
 
@@ -225,6 +230,7 @@ def list_of_cases(content: dict[str, Any]) -> None:
             ],
         ),
         (leave_the_range, ["'case2' is in fold 2, but there are 2", "'case2' is in fold -1, but there are 2"]),
+        (empty_a_fold, ["does not fit the data", "repeat 1 holds no case out in fold 1"]),
         (change_cases, ["does not fit the data", "'case3' has no fold", "'stranger' is not in the data"]),
         (unequal_repeats, ["not of the expected form", "different numbers of repeats"]),
         (no_cases, ["not of the expected form"]),

@@ -21,7 +21,7 @@ def squares(side: int, count: int = 400) -> list[NDArray[np.uint8]]:
 
 
 def test_a_box_covers_the_pixels_whose_centers_it_holds() -> None:
-    mask = boxes_to_mask(np.array([[1, 0, 3, 2], [3.4, 2.6, 4.6, 3.5]]), (4, 6))
+    mask = boxes_to_mask(np.array([[0.6, 0, 3.4, 2.5], [3.4, 2.6, 4.6, 3.5]]), (4, 6))
     expected = [[0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]]
     np.testing.assert_array_equal(mask, expected)
     assert mask.dtype == np.uint8

@@ -1,0 +1,174 @@
+"""Augmentation: image and mask move together, and (seed, epoch, case) is the only source of randomness."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from liverattn.data.augmentation import Augmentation
+from liverattn.errors import InputError
+
+SIZE = (96, 138)
+STILL = Augmentation(crop=1, aspect=0, translate=0, rotate=0, flip=0, probability=1)
+
+
+def scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Tissue of 60 with a lesion of 250 under the mask."""
+    image, mask = np.full(SIZE, 60, np.uint8), np.zeros(SIZE, np.uint8)
+    mask[35:65, 40:80] = 1
+    image[mask == 1] = 250
+    return image, mask
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_image_and_mask_move_together(seed: int) -> None:
+    image, mask = scene()
+    moved, moved_mask = Augmentation().build(SIZE)(image, mask, (seed, 0, 0))
+    assert moved.shape == moved_mask.shape == SIZE
+    assert moved.dtype == moved_mask.dtype == np.uint8
+    assert set(np.unique(moved_mask)) == {0, 1}
+    bright, covered = moved > 155, moved_mask == 1
+    assert (bright & covered).sum() / (bright | covered).sum() > 0.95  # they differ along the interpolated rim only
+    assert not np.array_equal(moved, image)
+
+
+def test_masks_are_not_shifted_against_images() -> None:
+    image, mask = scene()
+    augment = only(crop=0.5).build(SIZE)
+    shifts = []
+    for case in range(60):
+        moved, moved_mask = augment(image, mask, (0, 0, case))
+        shifts.append(np.mean((moved > 155).nonzero(), axis=1) - np.mean(moved_mask.nonzero(), axis=1))
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.1
+
+
+def test_the_stream_depends_on_seed_epoch_and_case_alone() -> None:
+    image, mask = scene()
+    first, second = Augmentation().build(SIZE), Augmentation().build(SIZE)
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]
+    np.random.seed(0)
+    once = [first(image, mask, key) for key in keys]
+    np.random.seed(1)
+    again = [second(image, mask, key) for key in reversed(keys)][::-1]  # order and global state do not matter
+    for (image_a, mask_a), (image_b, mask_b) in zip(once, again, strict=True):
+        np.testing.assert_array_equal(image_a, image_b)
+        np.testing.assert_array_equal(mask_a, mask_b)
+    assert len({moved.tobytes() for moved, _ in once}) == len(keys)
+
+
+def test_an_empty_mask_changes_nothing_but_is_faster() -> None:
+    image, mask = scene()
+    augment = Augmentation().build(SIZE)
+    for case in range(10):
+        alone, empty = augment(image, np.zeros_like(mask), (0, 0, case))
+        together, _ = augment(image, mask, (0, 0, case))
+        np.testing.assert_array_equal(alone, together)
+        assert not empty.any()
+
+
+def test_copies_for_workers_draw_the_same() -> None:
+    image, mask = scene()
+    augment = Augmentation().build(SIZE)
+    expected = augment(image, mask, (3, 4, 5))[0]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(augment))(image, mask, (3, 4, 5))[0], expected)
+
+
+@pytest.mark.parametrize("size", [(96, 138), (240, 345), (480, 690), (97, 101)])
+def test_no_magnitude_is_the_identity(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    mask = (image > 200).astype(np.uint8)
+    for seed in range(5):
+        moved, moved_mask = STILL.build(size)(image, mask, (seed, 0, 0))
+        np.testing.assert_array_equal(moved, image)
+        np.testing.assert_array_equal(moved_mask, mask)
+
+
+def only(**magnitudes: float) -> Augmentation:
+    return Augmentation(
+        **{"crop": 1, "aspect": 0, "translate": 0, "rotate": 0, "flip": 0, "probability": 1, **magnitudes}
+    )
+
+
+def test_a_flip_is_horizontal_and_exact() -> None:
+    image = np.random.default_rng(0).integers(0, 256, SIZE).astype(np.uint8)
+    mask = (image > 200).astype(np.uint8)
+    moved, moved_mask = only(flip=1).build(SIZE)(image, mask, (0, 0, 0))
+    np.testing.assert_array_equal(moved, image[:, ::-1])
+    np.testing.assert_array_equal(moved_mask, mask[:, ::-1])
+
+
+def test_depth_is_never_turned_over() -> None:
+    image, mask = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    image[:48] = 200
+    for case in range(40):
+        moved, _ = Augmentation().build(SIZE)(image, mask, (0, 0, case))
+        assert moved[10:30].mean() > moved[-30:-10].mean() + 50
+
+
+def centers(augmentation: Augmentation, count: int = 200) -> NDArray[np.float64]:
+    """(count, 2): x and y of a small lesion's center after augmentation, relative to its place before."""
+    image, mask = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    mask[44:52, 65:73] = 1
+    augment = augmentation.build(SIZE)
+    found = []
+    for case in range(count):
+        rows, columns = augment(image, mask, (0, 0, case))[1].nonzero()
+        found.append((columns.mean() - 68.5, rows.mean() - 47.5))
+    return np.array(found)
+
+
+def test_translations_reach_their_limit_and_no_further() -> None:
+    shifts = np.abs(centers(only(translate=0.1))).max(axis=0)
+    assert (shifts <= np.array([13.8, 9.6]) + 0.6).all()
+    assert (shifts >= 0.8 * np.array([13.8, 9.6])).all()
+
+
+def test_rotations_turn_about_the_center() -> None:
+    assert np.abs(centers(only(rotate=20), 40)).max() <= 1.0
+    image, bar = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    bar[46:50, 29:109] = 1
+    angles = []
+    for case in range(100):
+        rows, columns = only(rotate=20).build(SIZE)(image, bar, (0, 0, case))[1].nonzero()
+        angles.append(np.degrees(np.arctan(np.polyfit(columns, rows, 1)[0])))
+    assert 16 < np.abs(angles).max() <= 20.5
+    assert min(angles) < -10 < 10 < max(angles)
+
+
+def test_crops_keep_at_least_their_share() -> None:
+    image, mask = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    mask[40:60, 60:80] = 1
+    image[mask == 1] = 255
+    sizes = [only(crop=0.5).build(SIZE)(image, mask, (0, 0, case))[1].sum() / 400 for case in range(150)]
+    whole = [size for size in sizes if size > 0.9]  # others were cut by the crop
+    assert 1.6 < max(whole) <= 2.2
+    assert min(whole) < 1.2
+
+
+@pytest.mark.parametrize(
+    "magnitudes",
+    [{"crop": 0}, {"crop": 1.1}, {"aspect": 1}, {"translate": -0.1}, {"rotate": 200}, {"flip": 2}, {"probability": -1}],
+)
+def test_magnitudes_without_a_meaning_are_refused(magnitudes: dict[str, float]) -> None:
+    ((name, value),) = magnitudes.items()
+    with pytest.raises(InputError, match=f"data.augmentation .* but got {name}={value}"):
+        Augmentation(**magnitudes)
+
+
+def test_nothing_goes_out_to_the_network() -> None:
+    program = (
+        "import socket\n"
+        "def refuse(*args, **kwargs): raise SystemExit('the network was used')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import numpy as np\n"
+        "from liverattn.data.augmentation import Augmentation\n"
+        "image = np.full((64, 92), 9, np.uint8)\n"
+        "Augmentation().build((64, 92))(image, image // 9, (0, 0, 0))\n"
+        "import os, albumentations\n"
+        "print(os.environ['NO_ALBUMENTATIONS_UPDATE'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

@@ -1,0 +1,244 @@
+"""Batches: the same stream with any number of workers, another one in every epoch, and Eq. 1 applied in float32."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from liverattn.data.augmentation import Augmentation
+from liverattn.data.cache import PreparedCases, prepare_cases
+from liverattn.data.datamodule import CaseDataset, EpochSampler, LesionDataModule
+from liverattn.data.labels import case_labels
+from liverattn.data.manifest import Manifest
+from liverattn.data.preprocessing import Preprocessing
+from liverattn.data.targets import boxes_to_mask, mask_to_grid
+
+GRID = (4, 5)
+TRAIN, HELD_OUT = np.array([0, 1, 2, 4, 5, 7, 8]), np.array([3, 6, 9])
+
+Prepared = tuple[PreparedCases, NDArray[np.float32]]
+Batches = list[dict[str, Tensor]]
+
+
+@pytest.fixture
+def prepared(cases: Callable[..., Manifest], tmp_path: Path) -> Prepared:
+    """Ten cases of {none, a cyst with a box, a metastasis without boxes}; one malignancy is made unknown."""
+    manifest = cases(10)
+    manifest.table.loc[2, ["malignant", "type"]] = [pd.NA, None]
+    labels = case_labels(manifest, ["lesion", "malignancy", "cyst"])
+    return prepare_cases(manifest, Preprocessing(height=32, width=46), tmp_path / "cache", workers=1), labels
+
+
+def module(prepared: Prepared, *, workers: int = 0, seed: int = 3, clip: bool = False) -> LesionDataModule:
+    shared: dict[str, Any] = {"grid": GRID, "seed": seed}
+    return LesionDataModule(
+        train=CaseDataset(*prepared, augmentation=Augmentation(), **shared),
+        validation=CaseDataset(*prepared, **shared),
+        train_rows=TRAIN,
+        validation_rows=HELD_OUT,
+        batch_size=2,
+        num_workers=workers,
+        clip=clip,
+        seed=seed,
+    )
+
+
+def epoch(loader: DataLoader[Any], number: int) -> Batches:
+    """The batches of one epoch, announced as Lightning does."""
+    assert isinstance(loader.sampler, EpochSampler)
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def rows(batches: Batches) -> list[int]:
+    return torch.cat([batch["row"] for batch in batches]).tolist()
+
+
+def test_a_case_is_image_factor_labels_and_target(prepared: Prepared) -> None:
+    cases, labels = prepared
+    dataset = CaseDataset(cases, labels, grid=GRID)
+    lesion_free, boxed, unboxed = dataset[0, 0], dataset[1, 0], dataset[2, 0]
+    assert boxed["image"].dtype == torch.uint8
+    np.testing.assert_array_equal(boxed["image"][0], cases.image(1))
+    assert boxed["factor"] == cases.factors[1]
+    expected = mask_to_grid(boxes_to_mask(cases.boxes[1], (32, 46)), GRID)
+    np.testing.assert_array_equal(boxed["target"], expected[None])
+    assert expected.max() > 0.5
+    assert [case["target_weight"] for case in (lesion_free, boxed, unboxed)] == [1, 1, 0]
+    assert not lesion_free["target"].any()
+    assert not unboxed["target"].any()
+    assert boxed["row"] == 1
+    reduced = CaseDataset(cases, labels, grid=GRID, reduction="any")[1, 0]["target"]
+    np.testing.assert_array_equal(reduced[0], expected > 0)
+
+
+def test_unknown_labels_have_no_weight(prepared: Prepared) -> None:
+    dataset = CaseDataset(*prepared, grid=GRID)
+    np.testing.assert_array_equal(dataset[2, 0]["labels"], [1, 0, 0])
+    np.testing.assert_array_equal(dataset[2, 0]["label_weight"], [1, 0, 0])
+    np.testing.assert_array_equal(dataset[5, 0]["labels"], [1, 1, 0])
+    np.testing.assert_array_equal(dataset[5, 0]["label_weight"], [1, 1, 1])
+
+
+def test_batches_have_the_promised_shapes_and_types(prepared: Prepared) -> None:
+    batch = epoch(module(prepared).train_dataloader(), 0)[0]
+    assert {name: (tuple(value.shape), value.dtype) for name, value in batch.items()} == {
+        "image": ((2, 1, 32, 46), torch.uint8),
+        "factor": ((2,), torch.float32),
+        "labels": ((2, 3), torch.float32),
+        "label_weight": ((2, 3), torch.float32),
+        "target": ((2, 1, *GRID), torch.float32),
+        "target_weight": ((2,), torch.float32),
+        "row": ((2,), torch.int64),
+    }
+
+
+@pytest.fixture(scope="module")
+def equal() -> Callable[[Batches, Batches], None]:
+    def check(first: Batches, second: Batches) -> None:
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            for name in one:
+                torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+
+    return check
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on
+def test_workers_change_nothing(prepared: Prepared, equal: Callable[[Batches, Batches], None]) -> None:
+    alone, shared = module(prepared).train_dataloader(), module(prepared, workers=2).train_dataloader()
+    for number in (0, 1):
+        equal(epoch(alone, number), epoch(shared, number))
+    assert shared.persistent_workers
+
+
+def test_epochs_differ_and_a_run_repeats(prepared: Prepared, equal: Callable[[Batches, Batches], None]) -> None:
+    loader = module(prepared).train_dataloader()
+    epochs = [epoch(loader, number) for number in range(4)]
+    again = module(prepared).train_dataloader()
+    for number in (3, 0, 2, 1):  # in any order, as after a resume
+        equal(epoch(again, number), epochs[number])
+    assert len({tuple(rows(batches)) for batches in epochs}) > 1
+    assert all(set(rows(batches)) <= set(TRAIN.tolist()) and len(set(rows(batches))) == 6 for batches in epochs)
+    other = epoch(module(prepared, seed=4).train_dataloader(), 0)
+    assert rows(other) != rows(epochs[0])
+    images = [
+        batch["image"][place].numpy().tobytes()
+        for batches in epochs
+        for batch in batches
+        for place in range(2)
+        if batch["row"][place] == epochs[0][0]["row"][0]
+    ]
+    assert len(images) == len(set(images)) > 1  # the same case is augmented anew in every epoch
+
+
+def test_cases_of_one_batch_are_augmented_differently(prepared: Prepared) -> None:
+    cases, labels = prepared
+    dataset = CaseDataset(cases, labels, grid=GRID, augmentation=Augmentation(flip=0, crop=0.5))
+    twin = CaseDataset(
+        PreparedCases(**{**vars(cases), "files": (cases.files[0],) * 10}),
+        labels,
+        grid=GRID,
+        augmentation=Augmentation(flip=0, crop=0.5),
+    )
+    assert not torch.equal(twin[0, 0]["image"], twin[3, 0]["image"])
+    assert torch.equal(twin[0, 0]["image"], dataset[0, 0]["image"])
+
+
+def test_the_target_follows_the_augmented_image(prepared: Prepared) -> None:
+    cases, labels = prepared
+    dataset = CaseDataset(cases, labels, grid=(32, 46), augmentation=Augmentation())
+    for number in range(20):
+        case = dataset[1, number]
+        bright, covered = case["image"][0].numpy() > 160, case["target"][0] > 0.5
+        assert (bright & covered).sum() / (bright | covered).sum() > 0.8
+    assert dataset[1, 0]["target"].tobytes() != dataset[1, 1]["target"].tobytes()
+
+
+def test_validation_comes_in_order_and_as_it_is(prepared: Prepared) -> None:
+    loader = module(prepared).val_dataloader()
+    first, second = epoch(loader, 0), epoch(loader, 1)
+    assert rows(first) == rows(second) == HELD_OUT.tolist()
+    for batches in (first, second):
+        images = torch.cat([batch["image"] for batch in batches])
+        for place, row in enumerate(HELD_OUT):
+            np.testing.assert_array_equal(images[place, 0], prepared[0].image(row))
+
+
+def test_the_factor_is_exact_and_nothing_is_clipped(prepared: Prepared) -> None:
+    batch = {
+        "image": torch.tensor([0, 1, 100, 255], dtype=torch.uint8).view(1, 1, 2, 2).repeat(2, 1, 1, 1),
+        "factor": torch.tensor([2.5, 1 / 3]),
+        "row": torch.tensor([4, 7]),
+    }
+    scaled = module(prepared).on_after_batch_transfer(batch, 0)
+    assert scaled["image"].dtype == torch.float32
+    third = torch.tensor(1 / 3)
+    torch.testing.assert_close(scaled["image"][0].flatten(), torch.tensor([0, 2.5, 250, 637.5]), rtol=0, atol=0)
+    torch.testing.assert_close(
+        scaled["image"][1].flatten(), torch.tensor([0.0, 1.0, 100.0, 255.0]) * third, rtol=0, atol=0
+    )
+    assert scaled["row"] is batch["row"]
+    assert batch["image"].dtype == torch.uint8
+    clipped = module(prepared, clip=True).on_after_batch_transfer(batch, 0)["image"]
+    assert clipped[0].flatten().tolist() == [0, 2.5, 250, 255]
+
+
+def test_a_resumed_run_begins_with_the_saved_epoch(
+    prepared: Prepared, equal: Callable[[Batches, Batches], None]
+) -> None:
+    expected = epoch(module(prepared).train_dataloader(), 5)
+    resumed = module(prepared)
+    resumed.load_state_dict({"next_epoch": 5})
+    equal(list(resumed.train_dataloader()), expected)  # its first iterator is made before the epoch is announced
+
+
+def test_sampler_order_depends_on_seed_and_epoch() -> None:
+    numbers = np.arange(100, 150)
+    sampler = EpochSampler(numbers, seed=1, shuffle=True)
+    orders = []
+    for number in (0, 1, 0):
+        sampler.set_epoch(number)
+        keys = list(sampler)
+        assert {epoch for _, epoch in keys} == {number}
+        assert sorted(row for row, _ in keys) == numbers.tolist()
+        orders.append([row for row, _ in keys])
+    assert orders[0] == orders[2] != orders[1]
+    assert [row for row, _ in EpochSampler(numbers, seed=2, shuffle=True)] != orders[0]
+    assert list(EpochSampler(numbers[:2], seed=1, shuffle=False, epoch=7)) == [(100, 7), (101, 7)]
+    assert len(sampler) == 50
+
+
+def test_small_training_sets_keep_their_last_batch(prepared: Prepared) -> None:
+    data = module(prepared)
+    assert [len(batch["row"]) for batch in epoch(data.train_dataloader(), 0)] == [2, 2, 2]  # of 7
+    data.rows["train"] = TRAIN[:1]
+    assert [len(batch["row"]) for batch in epoch(data.train_dataloader(), 0)] == [1]
+
+
+def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    def automatic() -> LesionDataModule:
+        dataset = CaseDataset(*prepared, grid=GRID)
+        return LesionDataModule(
+            train=dataset,
+            validation=dataset,
+            train_rows=TRAIN,
+            validation_rows=HELD_OUT,
+            batch_size=2,
+            num_workers=None,
+            clip=False,
+            seed=0,
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert automatic().num_workers == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert automatic().num_workers == 8
