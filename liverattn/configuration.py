@@ -43,7 +43,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[
                 command(cfg)
             except KeyboardInterrupt:
                 sys.exit(_say("Interrupted. The same command goes on from here.", 130))
-            except (InputError, OmegaConfBaseException) as error:
+            except (InputError, OmegaConfBaseException, PermissionError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR") or HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise
                 sys.exit(_say(f"Error: {error}", 1))

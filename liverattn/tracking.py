@@ -112,6 +112,30 @@ def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, st
     return flat
 
 
+def run_tags(config: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """What people filter fold runs by, and the hashes of what the numbers rest on.
+
+    Args:
+        config: The composed configuration of ``liverattn.train``, plain.
+        fingerprints: Of data and fold assignment.
+    """
+    size, protocol, attention = config["data"]["preprocessing"], config["protocol"], config["model"]["attention"]
+    return {
+        "experiment": config["name"],
+        "architecture": config["backbone"]["name"],
+        "lambda": ",".join(f"{scale:g}" for scale in attention["lambdas"]),
+        "alpha": f"{attention['alpha']:g}",
+        "resolution": f"{size['height']}x{size['width']}",
+        "data": config["data"]["name"],
+        "protocol": protocol["name"],
+        "repeat": str(protocol["repeat"]),
+        "fold": str(protocol["fold"]),
+        "seed": str(config["seed"]),
+        "git_commit": versions()["git_commit"],
+        **{f"{name}_hash": value for name, value in fingerprints.items()},
+    }
+
+
 def versions() -> dict[str, str]:
     """Versions of what results depend on, and the project's git commit where it runs from a checkout."""
     found = {}

@@ -1,14 +1,13 @@
 """One fold run: ``python -m liverattn.train +experiment=resnet_240``. A sweep multiplies this."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from liverattn.configuration import build, plain, verb
-from liverattn.errors import InputError
-from liverattn.files import replacing, write_json
+from liverattn.files import write_json
 from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
 
@@ -36,7 +35,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.data.labels import case_labels
     from liverattn.evaluation.scores import Task
     from liverattn.models.classifier import LesionClassifier
-    from liverattn.training.fold_run import FoldRun
+    from liverattn.tracking import run_tags
+    from liverattn.training.fold_run import FoldRun, begin
 
     settings = build(cfg.trainer)
     chosen = {name: task for name, task in cfg.data.tasks.items() if task is not None}
@@ -49,7 +49,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     pl.seed_everything(cfg.seed, verbose=False)
     model = LesionClassifier(build(cfg.backbone), lambdas=plain(cfg.model.attention.lambdas), outputs=len(outputs))
     config = plain(cfg)
-    hardware = begin(run, config, settings, {"data": cases.fingerprint, "assignment": folds.hash})
+    fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
+    hardware = begin(run, config, settings, fingerprints)
     ids = manifest.table["image_id"]
     held_out, training = ids[held_out_rows].tolist(), ids[train_rows].tolist()
     write_json(run.split, {"assignment": folds.hash, "held_out": held_out, "train": training})
@@ -72,7 +73,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         settings=settings,
         hardware=hardware,
         tracking=build(cfg.tracking),
-        tags=tags(cfg),
+        tags=run_tags(config, fingerprints),
         config=config,
         seed=cfg.seed,
     )
@@ -90,48 +91,6 @@ def assigned_folds(cfg: DictConfig, manifest: "Manifest") -> "Folds":
         return read_folds(path, manifest)
     write_folds(folds, path)
     return folds
-
-
-def begin(run: RunFolder, config: dict[str, Any], settings: Any, identity: dict[str, str]) -> Any:
-    """Record what a new run is, or check that a resumed one is still the same.
-
-    Raises:
-        InputError: Data or folds changed since the run began.
-    """
-    from liverattn.training.hardware import Hardware, choose_hardware
-
-    record = run.record()
-    changed = [name for name, value in identity.items() if record.get(name, value) != value]
-    if changed:
-        raise InputError(
-            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
-            "Remove that folder to begin anew."
-        )
-    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last)
-    if record:  # a resumed run keeps what was chosen, or it would not end in the same weights
-        hardware = Hardware(hardware.accelerator, record["precision"], record["channels_last"])
-    chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last}
-    run.update_record(state="running", **identity, **chosen)
-    with replacing(run.config) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    return hardware
-
-
-def tags(cfg: DictConfig) -> dict[str, str]:
-    """What people filter runs by."""
-    size = f"{cfg.data.preprocessing.height}x{cfg.data.preprocessing.width}"
-    return {
-        "experiment": cfg.name,
-        "architecture": cfg.backbone.name,
-        "lambda": ",".join(f"{scale:g}" for scale in cfg.model.attention.lambdas),
-        "alpha": f"{cfg.model.attention.alpha:g}",
-        "resolution": size,
-        "data": cfg.data.name,
-        "protocol": cfg.protocol.name,
-        "repeat": str(cfg.protocol.repeat),
-        "fold": str(cfg.protocol.fold),
-        "seed": str(cfg.seed),
-    }
 
 
 def show(run: RunFolder, outputs: Path) -> None:

@@ -30,7 +30,10 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space left"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "no space left"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "could not be written whole"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+            "could not be written whole",
+        ),
         (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
     ],
 )

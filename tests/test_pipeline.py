@@ -102,7 +102,9 @@ def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[
     assert any(name.startswith("lr-SGD") for name in curves)
     assert curves["final/score"] == 1 and status == "FINISHED" and run_id == run.record()["mlflow_run_id"]
     assert parameters["trainer/max_epochs" if "trainer/max_epochs" in parameters else "trainer.max_epochs"] == "2"
-    assert tags["architecture"] == "resnet18" and tags["lambda"] == "1"
+    assert tags["architecture"] == "resnet18" and tags["lambda"] == "1" and tags["git_commit"]
+    assert tags["assignment_hash"] == json.loads(run.split.read_text())["assignment"]
+    assert tags["data_hash"] == run.record()["data"]
 
     artifacts = next((tmp_path / "outputs" / "mlartifacts").rglob("artifacts"))
     present = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from liverattn.data.augmentation import Augmentation
@@ -20,13 +21,13 @@ from liverattn.data.manifest import Manifest
 from liverattn.data.targets import Reduction
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import Task
-from liverattn.files import write_json
+from liverattn.files import replacing, write_json
 from liverattn.models.classifier import LesionClassifier
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder
 from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, TaskCopy, read_copy
-from liverattn.training.hardware import Hardware
+from liverattn.training.hardware import Hardware, choose_hardware
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.progress import EpochLines
@@ -171,3 +172,37 @@ class FoldRun:
         for path in upload.iterdir():
             path.unlink()
         upload.rmdir()
+
+
+def begin(
+    run: RunFolder, config: Mapping[str, Any], settings: TrainerSettings, fingerprints: Mapping[str, str]
+) -> Hardware:
+    """Record what a new run is, or check that a resumed one is still the same.
+
+    Args:
+        run: Its folder.
+        config: The composed configuration, plain.
+        settings: Of the training loop.
+        fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
+
+    Returns:
+        The choices for the machine; a resumed run keeps those that it began with.
+
+    Raises:
+        InputError: Data or folds changed since the run began.
+    """
+    record = run.record()
+    changed = [name for name, value in fingerprints.items() if record.get(name, value) != value]
+    if changed:
+        raise InputError(
+            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
+            "Remove that folder to begin anew."
+        )
+    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last)
+    if record:  # a resumed run keeps what was chosen, or it would not end in the same weights
+        hardware = Hardware(hardware.accelerator, record["precision"], record["channels_last"])
+    chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last}
+    run.update_record(state="running", **fingerprints, **chosen)
+    with replacing(run.config) as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+    return hardware

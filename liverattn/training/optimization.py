@@ -18,7 +18,8 @@ class SgdRecipe:
 
     Attributes:
         trunk_rate: Peak learning rate of the trunk.
-        head_rate: Peak learning rate of attention head and dense layer.
+        head_rate: Peak learning rate of attention head and dense layer. Their loss is stable up to about 4 / |z|^2 with
+            momentum 0.9, and pooled features differ: |z|^2 is 550 for MobileNetV2, 6 for ResNet18 cut after layer3.
         momentum: Nesterov momentum.
         weight_decay: Of convolution and dense weights; biases and normalization are not decayed.
         warmup: Share of all steps in which the rate rises linearly.
@@ -28,7 +29,7 @@ class SgdRecipe:
     """
 
     trunk_rate: float = 0.01
-    head_rate: float = 0.05
+    head_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.05
