@@ -63,10 +63,12 @@ class MlflowTracking:
             tags: People filter by them.
             run_id: Of the run to go on with.
         """
+        import mlflow  # noqa: F401  (sets its own log levels when it is imported)
         from pytorch_lightning.loggers import MLFlowLogger
 
-        for chatty in ("alembic", "mlflow"):
+        for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "pytorch_lightning"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # warns of every new experiment
         if self.is_local:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
         return MLFlowLogger(

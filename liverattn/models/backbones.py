@@ -45,7 +45,7 @@ class Backbone(nn.Module):
     """A network up to one feature map.
 
     Args:
-        body: Maps (B, 3, H, W) to a feature map (B, C, h, w).
+        body: Maps (B, 3, H, W) to a feature map (B, C, h, w), alone, as the last of several, or under the name ``map``.
         channels: C.
     """
 
@@ -57,8 +57,12 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W), ImageNet-normalized, to the feature map (B, C, h, w)."""
         features = self.body(image)
-        result: Tensor = features["map"] if isinstance(features, dict) else features[-1]
-        return result
+        if isinstance(features, dict):
+            features = features["map"]
+        elif not isinstance(features, Tensor):
+            features = features[-1]
+        assert isinstance(features, Tensor)
+        return features
 
 
 def build_backbone(

@@ -106,7 +106,7 @@ def attention_figure(panels: Sequence[AttentionPanel], path: Path, columns: int 
     height, width = panels[0].image.shape
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    largest = max(2.0, float(np.quantile([panel.lift.max() for panel in panels], 0.8)))
+    largest = max(2.0, float(np.median([panel.lift.max() for panel in panels])))
     scale = ScalarMappable(Normalize(1, largest, clip=True), "plasma")
     figure = Figure(
         figsize=(columns * 2 * PANEL_HEIGHT * width / height + 0.9, rows * (PANEL_HEIGHT + 0.3) + 0.3),

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from liverattn.errors import InputError
-from liverattn.models import backbones
 from liverattn.models.backbones import Backbone, build_backbone, read_weights
 
 State = Mapping[str, Tensor]
@@ -227,13 +226,13 @@ def test_a_file_that_executes_code_is_refused_and_not_run(form: str, tmp_path: P
 def test_unknown_choices_list_the_valid_ones() -> None:
     with pytest.raises(InputError, match=r"no network 'resnet19'.*resnet18, resnet34, resnet50"):
         build_backbone(name="resnet19", weights=None)
-    with pytest.raises(InputError, match="alexnet.*resnet50"):
+    with pytest.raises(InputError, match=r"alexnet.*resnet50"):
         build_backbone(name="nothing", weights=None)
     with pytest.raises(InputError, match=r"no stage 'layer9'.*layer1, layer2, layer3, layer4"):
         build_backbone(name="resnet18", cut="layer9", weights=None)
     with pytest.raises(InputError, match="torchvision or timm, but got 'keras'"):
         build_backbone(name="resnet18", library="keras", weights=None)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="timm has no network 'resnet19'.*resnet18"):
+    with pytest.raises(InputError, match=r"timm has no network 'resnet19'.*resnet18"):
         build_backbone(name="resnet19", library="timm", weights=None)
     for cut in ("9", "layer3"):
         with pytest.raises(InputError, match=f"cannot be cut after stage '{cut}'"):
@@ -309,19 +308,13 @@ def test_a_full_timm_file_fits_its_feature_extractor(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(trunk.eval()(image), network.eval().stages(network.stem(image)))
     saved({k: v for k, v in network.state_dict().items() if k != "stem.0.bias"}, path)
-    with pytest.raises(InputError, match="stem_0.bias is missing"):
+    with pytest.raises(InputError, match=r"stem_0\.bias is missing"):
         build_backbone(name="convnext_atto", library="timm", weights=str(path))
 
 
 def test_a_network_of_one_image_size_is_refused() -> None:
     with pytest.raises(InputError, match="vit_tiny_patch16_224 does not take images of any size"):
         build_backbone(name="vit_tiny_patch16_224", library="timm", weights=None)
-
-
-def test_unmet_shapes_leave_no_trace(resnet18_state: State, tmp_path: Path) -> None:
-    """The names that `read_weights` gives are the plain ones of torchvision."""
-    path = saved({f"module.{key}": value for key, value in resnet18_state.items()}, tmp_path / "weights.pth")
-    assert list(read_weights(path)) == list(resnet18_state)
 
 
 WEIGHTS = os.environ.get("LIVERATTN_WEIGHTS")
@@ -347,8 +340,3 @@ def test_real_pretrained_weights_load(name: str, cut: str | None, file: str) -> 
     assert (features - random).abs().mean() > 0.05
     with pytest.raises(InputError, match="does not fit the backbone"):
         build_backbone(name="resnet50", weights=str(path))
-
-
-def test_every_default_stage_belongs_to_a_family_of_torchvision() -> None:
-    for prefix in backbones.LAST_STAGE:
-        assert any(name.startswith(prefix) for name in tv.list_models(module=tv))

@@ -1,0 +1,54 @@
+"""Validation outputs come back by row, each once."""
+
+import numpy as np
+import pytest
+import torch
+
+from liverattn.training.metrics import GatheredOutputs
+
+
+def add(gathered: GatheredOutputs, rows: list[int], kind: torch.dtype = torch.float32) -> None:
+    """A batch whose numbers tell the row: logits (10 r, 10 r + 1), scores r + cell / 10."""
+    row = torch.tensor(rows)
+    logits = torch.stack([10 * row, 10 * row + 1], dim=1).to(kind)
+    scores = row.view(-1, 1, 1, 1) + torch.arange(6).view(1, 1, 2, 3) / 10
+    gathered.update(row, logits, scores)
+
+
+def test_batches_are_joined_and_sorted_by_row() -> None:
+    gathered = GatheredOutputs()
+    add(gathered, [9, 2, 5])
+    add(gathered, [1], torch.bfloat16)
+    rows, logits, scores = gathered.compute()
+    assert rows.tolist() == [1, 2, 5, 9]
+    assert logits.tolist() == [[10, 11], [20, 21], [50, 51], [90, 91]]
+    assert (logits.dtype, scores.dtype, scores.shape) == (np.float32, np.float32, (4, 2, 3))
+    np.testing.assert_allclose(scores[2], [[5.0, 5.1, 5.2], [5.3, 5.4, 5.5]], rtol=1e-6)
+
+
+def test_a_repeated_case_counts_once() -> None:
+    # A sampler over several processes repeats cases until all have equally many.
+    gathered = GatheredOutputs()
+    add(gathered, [4, 0])
+    add(gathered, [3, 4, 4])
+    rows, logits, scores = gathered.compute()
+    assert rows.tolist() == [0, 3, 4]
+    assert logits[:, 0].tolist() == [0, 30, 40]
+    assert scores[:, 0, 0].tolist() == [0, 3, 4]
+
+
+def test_reset_forgets() -> None:
+    gathered = GatheredOutputs()
+    add(gathered, [1, 2])
+    gathered.compute()
+    gathered.reset()
+    add(gathered, [8])
+    assert gathered.compute()[0].tolist() == [8]
+
+
+def test_one_case_in_a_batch_of_one_cell_keeps_its_axes() -> None:
+    gathered = GatheredOutputs()
+    gathered.update(torch.tensor([6]), torch.zeros(1, 7), torch.full((1, 1, 1, 1), 2.5))
+    rows, logits, scores = gathered.compute()
+    assert (rows.shape, logits.shape, scores.shape) == ((1,), (1, 7), (1, 1, 1))
+    assert scores.item() == pytest.approx(2.5)
