@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import HealthCheck, settings
+
+# Machines are slow at times; the same examples on every machine.
+settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 # A trunk and an input small enough that an epoch takes a fraction of a second.
 TINY = (
