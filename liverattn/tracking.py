@@ -160,9 +160,15 @@ def _git_commit() -> str:
         return "unknown (git failed)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoTracking:
-    """``tracking=none``: the run folder holds everything all the same."""
+    """``tracking=none``: the run folder holds everything all the same.
+
+    Attributes:
+        experiment: Taken and ignored, so that a debug switch that names one composes.
+    """
+
+    experiment: str = "none"
 
     def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
         """No logger."""

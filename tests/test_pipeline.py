@@ -140,6 +140,27 @@ def test_a_task_that_the_fold_cannot_define_writes_no_copy_and_is_said_once(
     assert run.read_metrics()["score"] == run.read_metrics()["auc"]["lesion"]
 
 
+@pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
+def test_debug_switches(command: Command, tiny: list[str], tmp_path: Path, debug: str) -> None:
+    # The switch comes last in the configuration and would be outvoted by an epoch count on the command line.
+    kept = [argument for argument in tiny if not argument.startswith("trainer.max_epochs")]
+    result = command(train.main, *kept, "tracking=none", f"debug={debug}")
+    assert result.status == 0, result.err
+    run = only_run(tmp_path / "outputs")
+    lines = [line for line in result.out.splitlines() if line.startswith("epoch")]
+    copy = read_copy(run.copy("lesion") if run.copy("lesion").exists() else run.copy("malignancy"))
+    if debug == "overfit":
+        losses = [float(line.split("loss ")[1].split()[0]) for line in lines]
+        assert len(lines) == 50
+        assert losses[-1] < 0.6 * losses[0]
+        assert set(run.read_predictions()["image_id"]) < set(json.loads(run.split.read_text())["train"])
+    else:
+        assert len(lines) == 1
+        assert len(copy.outputs.rows) == (4 if debug == "one_batch" else 8)
+        report = run.path / "fit-profile.txt"
+        assert (report.exists() and "Profiler Report" in report.read_text()) == (debug == "profile")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(

@@ -6,8 +6,6 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-PAPER = {"lesion": 0.913, "malignancy": 0.930, "type": 0.895, "score": 0.9145}  # Table 2, ResNet50, 240x345, lambda 1
-
 
 def number(value: float | None) -> str:
     """Three digits as the paper prints AUCs; a dash where undefined."""

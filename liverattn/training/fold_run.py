@@ -131,11 +131,14 @@ class FoldRun:
         dataset = functools.partial(
             CaseDataset, self.cases, self.labels, grid=grid, reduction=self.reduction, seed=self.seed
         )
+        train_rows, validation_rows = self.train_rows, self.held_out_rows
+        if self.settings.overfit_batches:  # Lightning's own switch would put another sampler in
+            train_rows = validation_rows = train_rows[: self.settings.overfit_batches * self.settings.batch_size]
         return LesionDataModule(
             train=dataset(augmentation=self.augmentation),
             validation=dataset(augmentation=None),
-            train_rows=self.train_rows,
-            validation_rows=self.held_out_rows,
+            train_rows=train_rows,
+            validation_rows=validation_rows,
             batch_size=self.settings.batch_size,
             num_workers=self.settings.num_workers,
             clip=self.clip,

@@ -28,7 +28,7 @@ class SgdRecipe:
             stand still.
     """
 
-    trunk_rate: float = 0.01
+    trunk_rate: float = 0.003
     head_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4

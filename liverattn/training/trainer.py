@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from liverattn.errors import InputError
 from liverattn.training.hardware import Hardware
@@ -101,8 +102,7 @@ class TrainerSettings:
             default_root_dir=folder,
             deterministic=("warn" if on_gpu else False) if self.deterministic == "auto" else self.deterministic,
             gradient_clip_val=self.gradient_clip,
-            overfit_batches=self.overfit_batches,
-            profiler=self.profiler,
+            profiler=self._profiler(folder),
             enable_checkpointing=True,
             enable_progress_bar=is_terminal,
             enable_model_summary=False,
@@ -110,3 +110,13 @@ class TrainerSettings:
             log_every_n_steps=1,  # nothing is logged per step; a larger number would only warn
             **limits,
         )
+
+    def _profiler(self, folder: Path) -> Profiler | None:
+        if self.profiler is None:
+            return None
+        kinds: dict[str, type[SimpleProfiler] | type[AdvancedProfiler]]
+        kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+        if self.profiler not in kinds:
+            raise InputError(f"Expected trainer.profiler to be null, simple or advanced, but got {self.profiler!r}.")
+        print(f"Where the time goes will be written to {folder / 'fit-profile.txt'}")
+        return kinds[self.profiler](dirpath=folder, filename="profile")

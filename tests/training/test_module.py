@@ -40,7 +40,7 @@ def make_module(**options: Any) -> LesionModule:
     torch.manual_seed(0)
     trunk = build_backbone(name="resnet18", cut="layer1", weights=None)
     model = LesionClassifier(trunk, lambdas=[0.25, 1.0], outputs=3)
-    return LesionModule(model, **{"recipe": SgdRecipe(head_rate=0.05), **options})
+    return LesionModule(model, **{"recipe": SgdRecipe(trunk_rate=0.01, head_rate=0.05), **options})
 
 
 class Losses(Callback):
