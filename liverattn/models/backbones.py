@@ -211,7 +211,8 @@ def read_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for damaged files, and UnpicklingError for code
-        if "unsupported global" in str(error).lower() or "torchscript" in str(error).lower():
+        said = str(error).lower()
+        if "unsupported global" in said or "torchscript" in said or _is_bare_pickle(path):
             raise InputError(
                 f"{path} is refused: it is not plain tensors, but a pickle that could execute code when loaded. "
                 "Nothing in it was run. Save it again as a state dict (torch.save(network.state_dict(), path))."
@@ -227,6 +228,12 @@ def read_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
     if not _is_state_dict(state):
         raise InputError(f"The weights file {path} holds no state dict (names and tensors).")
     return {_current_name(key): value for key, value in state.items()}
+
+
+def _is_bare_pickle(path: Path) -> bool:
+    """A pickle of protocol 2 or later that lies open, as ``pickle.dump`` writes it: the PROTO opcode comes first."""
+    with path.open("rb") as stream:
+        return stream.read(1) == b"\x80"
 
 
 def _is_state_dict(state: object) -> bool:

@@ -216,7 +216,7 @@ def test_a_file_that_executes_code_is_refused_and_not_run(form: str, tmp_path: P
         path.write_bytes(pickle.dumps(Harmful(marker), protocol=4 if form == "pickle 4" else 2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
-    with pytest.raises(InputError, match="damaged" if form == "pickle 4" else "could execute code"):
+    with pytest.raises(InputError, match="could execute code"):
         read_weights(path)
     assert not marker.exists()
     torch.load(path, weights_only=False) if not form.startswith("pickle") else pickle.loads(path.read_bytes())
