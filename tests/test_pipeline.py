@@ -140,6 +140,19 @@ def test_a_task_that_the_fold_cannot_define_writes_no_copy_and_is_said_once(
     assert run.read_metrics()["score"] == run.read_metrics()["auc"]["lesion"]
 
 
+def test_plain_averaging_without_boxes_runs_and_points_nowhere(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    result = command(train.main, *tiny, "model.attention.lambdas=[0]", "model.attention.alpha=0")
+    assert result.status == 0, result.err
+    run = only_run(tmp_path / "outputs")
+    attention = run.read_metrics()["attention"]
+    assert attention["pointing"] is None
+    assert attention["energy"] == pytest.approx(attention["chance"], rel=1e-5)
+    assert attention["lift"] == pytest.approx(1, rel=1e-5)
+    assert run.read_predictions()["entropy"].to_numpy() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
 def test_debug_switches(command: Command, tiny: list[str], tmp_path: Path, debug: str) -> None:
     # The switch comes last in the configuration and would be outvoted by an epoch count on the command line.
