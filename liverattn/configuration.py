@@ -19,7 +19,7 @@ from liverattn.files import digest
 
 # What changes where or how fast a run happens, but not its result.
 NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug")
-NOT_IDENTITY_OF_TRAINER = ("num_workers",)
+NOT_IDENTITY_OF = {"trainer": ("num_workers",), "protocol": ("name",)}
 
 
 def config_folder() -> Path:
@@ -84,10 +84,17 @@ def plain(node: DictConfig | ListConfig) -> Any:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a plain configuration that determines a fold run's result."""
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    trainer = {k: v for k, v in config.get("trainer", {}).items() if k not in NOT_IDENTITY_OF_TRAINER}
-    return {**kept, "trainer": trainer}
+    """The part of a plain configuration that determines a fold run's training.
+
+    ``protocol.name`` is not in it: the protocols ``paper`` and ``last`` read different epochs of the same training.
+    """
+    return {
+        key: {name: item for name, item in value.items() if name not in NOT_IDENTITY_OF[key]}
+        if key in NOT_IDENTITY_OF
+        else value
+        for key, value in config.items()
+        if key not in NOT_IDENTITY
+    }
 
 
 def _cell(*, _root_: DictConfig) -> str:

@@ -2,31 +2,45 @@
 
 =========================  ==========================================================================================
 ``config.yaml``            the composed configuration
-``run.json``               state, identity of data and folds, choices made for the machine, versions
-``split.json``             the held-out and the training image_ids, and the hash of the fold assignment
+``run.json``               state, identity of data and folds, choices made for the machine
+``split.json``             image_ids: ``held_out``, ``train``, ``selection`` (empty unless ``protocol=inner``), and the
+                           hash of the fold assignment
+``epochs/NNN.safetensors`` what epoch NNN's weights say of the held-out and the selection cases
 ``checkpoints/TASK.ckpt``  best epoch by that task's AUC; an inference copy (:func:`read_copy`), no optimizer state
 ``checkpoints/last.ckpt``  where to resume
-``predictions.parquet``    one row per held-out case and task copy: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
-                           ``logit_OUTPUT``, then attention quality
-``metrics.json``           AUC of every output and task copy, the score (Eq. 4), attention quality; written last
+``predictions.parquet``    one row per held-out case, task and protocol: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
+                           ``logit_OUTPUT``, then attention quality; each task's rows come from the epoch that the
+                           protocol chooses for it
+``metrics.json``           by protocol: AUC of every output and task, the score (Eq. 4), attention quality; written last
+``traceback.txt``          of a run that failed
 ``roc.png attention.png``  to look at
+``run.lock``               held by the process that works on the run
 =========================  ==========================================================================================
 
 Whoever needs numbers reads these files, so tables and figures are rebuilt without a model.
 """
 
+import fcntl
 import json
-from collections.abc import Sequence
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
 
-PREDICTION_KEYS = ("image_id", "patient_id", "task", "epoch")
+PREDICTION_KEYS = ("protocol", "task", "image_id", "patient_id", "epoch")
+State = Literal["missing", "running", "interrupted", "failed", "finished"]
+
+
+class RunBusyError(InputError):
+    """Another process works on the run."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +79,61 @@ class RunFolder:
         """All results are there."""
         return self.metrics.exists()
 
+    @property
+    def state(self) -> State:
+        """What has become of the run; ``interrupted``: the same command goes on with it."""
+        if self.is_finished:
+            return "finished"
+        if not (self.path / "run.json").exists():
+            return "missing"
+        try:
+            with self._locked():
+                return "failed" if self.record().get("state") == "failed" else "interrupted"
+        except RunBusyError:
+            return "running"
+
     def copy(self, task: str) -> Path:
         """The checkpoint of one task."""
         return self.path / "checkpoints" / f"{task}.ckpt"
+
+    def epoch(self, number: int) -> Path:
+        """What the weights of one epoch (from 0) say of the cases that are not trained on."""
+        return self.path / "epochs" / f"{number:03d}.safetensors"
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the run for this process, and record how the work ends.
+
+        A killed process releases it; what the run is then called is decided by :attr:`state`.
+
+        Raises:
+            RunBusyError: Another process works on it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._locked(patience=5):  # somebody may be asking for the state just now
+            self.update_record(state="running", error=None)
+            try:
+                yield
+            except Exception as error:
+                with suppress(OSError, InputError):  # a full disk must not hide what happened
+                    (self.path / "traceback.txt").write_text(traceback.format_exc())
+                    self.update_record(state="failed", error=str(error) or type(error).__name__)
+                raise
+            self.update_record(state="finished")
+
+    @contextmanager
+    def _locked(self, patience: float = 0) -> Iterator[None]:
+        deadline = time.monotonic() + patience
+        with (self.path / "run.lock").open("a") as stream:
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise RunBusyError(f"Another process works on {self.path}. Wait for it, or stop it.") from None
+                    time.sleep(0.1)
+            yield
 
     def record(self) -> dict[str, Any]:
         """``run.json``; empty for a new run.

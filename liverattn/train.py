@@ -12,8 +12,6 @@ from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
 
 if TYPE_CHECKING:
-    from liverattn.data.manifest import Manifest
-    from liverattn.data.splits import Folds
     from liverattn.training.fold_run import FoldRun
 
 
@@ -24,8 +22,9 @@ def main(cfg: DictConfig) -> None:
     if run.is_finished:
         print(f"This run is finished. To run it again, remove {run.path}")
     else:
-        compose(cfg, run).execute()
-    show(run, Path(cfg.paths.outputs))
+        with run.working():
+            compose(cfg, run).execute()
+    show(run, cfg.protocol.name, Path(cfg.paths.outputs))
 
 
 def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
@@ -43,8 +42,9 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     tasks = [Task(name, tuple(task.outputs), task.weight, task.conditional) for name, task in chosen.items()]
     outputs = [name for task in tasks for name in task.outputs]
     manifest, cases = prepared_data(cfg)
-    folds = assigned_folds(cfg, manifest)
-    train_rows, held_out_rows = folds.split(cfg.protocol.repeat, cfg.protocol.fold)
+    protocol = build(cfg.protocol)
+    folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
+    rows = protocol.rows(manifest, folds)
     labels = case_labels(manifest, outputs, cfg.data.lesion_free)
     pl.seed_everything(cfg.seed, verbose=False)
     model = LesionClassifier(build(cfg.backbone), lambdas=plain(cfg.model.attention.lambdas), outputs=len(outputs))
@@ -52,9 +52,10 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
     hardware = begin(run, config, settings, fingerprints)
     ids = manifest.table["image_id"]
-    held_out, training = ids[held_out_rows].tolist(), ids[train_rows].tolist()
-    write_json(run.split, {"assignment": folds.hash, "held_out": held_out, "train": training})
-    print(f"{len(training)} cases to train on, {len(held_out)} held out; {hardware.accelerator}, {hardware.precision}")
+    parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
+    write_json(run.split, {"assignment": folds.hash, **parts})
+    counts = ", ".join(f"{len(names)} {part.replace('_', ' ')}" for part, names in parts.items() if names)
+    print(f"Cases: {counts}; {hardware.accelerator}, {hardware.precision}")
     return FoldRun(
         run=run,
         manifest=manifest,
@@ -62,8 +63,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         labels=labels,
         truth=case_labels(manifest, outputs),
         tasks=tasks,
-        train_rows=train_rows,
-        held_out_rows=held_out_rows,
+        rows=rows,
+        protocol=cfg.protocol.name,
         model=model,
         alpha=cfg.model.attention.alpha,
         recipe=build(cfg.optim),
@@ -79,30 +80,19 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     )
 
 
-def assigned_folds(cfg: DictConfig, manifest: "Manifest") -> "Folds":
-    """The fold assignment: the user's file, or one drawn and saved beside the runs."""
-    from liverattn.data.splits import make_folds, read_folds, write_folds
-
-    if cfg.protocol.split_file is not None:
-        return read_folds(Path(cfg.protocol.split_file), manifest)
-    folds = make_folds(manifest, cfg.protocol.repeats, cfg.protocol.folds, cfg.protocol.seed)
-    path = Path(cfg.paths.outputs) / "splits" / f"{folds.hash[:12]}.json"
-    if path.exists():
-        return read_folds(path, manifest)
-    write_folds(folds, path)
-    return folds
-
-
-def show(run: RunFolder, outputs: Path) -> None:
+def show(run: RunFolder, protocol: str, outputs: Path) -> None:
     """Print the results and where they are."""
     from rich.console import Console
 
-    from liverattn.reporting.tables import attention_table, metrics_table
+    from liverattn.reporting.tables import attention_table, metrics_table, number
 
-    metrics, console = run.read_metrics(), Console()
-    console.print(metrics_table(metrics))
+    by_protocol, console = run.read_metrics()["protocols"], Console()
+    metrics = by_protocol[protocol]
+    console.print(metrics_table(metrics, protocol))
     if metrics["attention"]["cases_with_boxes"]:
         console.print(attention_table(metrics))
+    for other in by_protocol.keys() - {protocol}:
+        print(f"Score of the same training under protocol={other}: {number(by_protocol[other]['score'])}")
     print(f"Run folder: {run.path}\nLook at:    {run.path / 'attention.png'} and {run.path / 'roc.png'}")
     print("Runs:       make ui" + ("" if outputs == Path("outputs") else f" OUTPUTS={outputs}"))
 

@@ -60,8 +60,15 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 def test_the_identity_is_what_decides_the_result() -> None:
     base = identity(_plain(composed()))
-    same = ("trainer.num_workers=2", "tracking=none", "paths.cache=elsewhere")
-    other = ("model.attention.lambdas=[4]", "seed=1", "protocol.fold=2", "data.seed=1", "optim.trunk_rate=0.5")
+    same = ("trainer.num_workers=2", "tracking=none", "paths.cache=elsewhere", "protocol=last")
+    other = (
+        "model.attention.lambdas=[4]",
+        "seed=1",
+        "protocol.fold=2",
+        "data.seed=1",
+        "optim.trunk_rate=0.5",
+        "protocol=inner",
+    )
     for override in same:
         assert identity(_plain(composed(override))) == base, override
     for override in other:

@@ -7,15 +7,18 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from liverattn import prepare, train
 from liverattn.runs import RunFolder, find_runs
 from liverattn.training.checkpoints import read_copy
+from liverattn.training.metrics import read_outputs
 from tests.conftest import Result, shell
 
 Command = Callable[..., Result]
@@ -26,13 +29,19 @@ def only_run(outputs: Path) -> RunFolder:
     return run
 
 
+def numbers(run: RunFolder, protocol: str = "paper") -> dict[str, Any]:
+    return run.read_metrics()["protocols"][protocol]
+
+
 def test_one_fold_run_leaves_everything_that_the_contract_names(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     result = command(train.main, *tiny)
     assert result.status == 0, result.err
     run = only_run(tmp_path / "outputs")
-    metrics, table = run.read_metrics(), run.read_predictions()
+    metrics, everything = numbers(run), run.read_predictions()
+    assert set(everything["protocol"]) == {"paper", "last"}
+    table = everything[everything["protocol"] == "paper"]
 
     split = json.loads(run.split.read_text())
     assert len(split["train"]) == 16 and len(split["held_out"]) == 8
@@ -60,15 +69,16 @@ def test_the_prediction_table_is_what_the_copied_weights_give(
     assert command(train.main, *tiny, "tracking=none").status == 0
     run = only_run(tmp_path / "outputs")
     copy, table = read_copy(run.copy("lesion")), run.read_predictions()
+    outputs = read_outputs(run.epoch(copy.epoch))
     fold = _composed(run, tmp_path)
     fold.model.load_state_dict(copy.weights)
     fold.model.eval()
-    for position, row in enumerate(copy.outputs.rows[:3]):
+    for position, row in enumerate(outputs.rows[:3]):
         image = torch.from_numpy(fold.cases.image(int(row)).astype(np.float32) * fold.cases.factors[row])
         with torch.no_grad():
             logits, _ = fold.model(image[None, None])
-        np.testing.assert_allclose(logits[0].numpy(), copy.outputs.logits[position], rtol=1e-4, atol=1e-5)
-        assert table["logit_lesion"][position] == copy.outputs.logits[position, 0]
+        np.testing.assert_allclose(logits[0].numpy(), outputs.logits[position], rtol=1e-4, atol=1e-5)
+        assert table["logit_lesion"][position] == outputs.logits[position, 0]
 
 
 def _composed(run: RunFolder, tmp_path: Path) -> "train.FoldRun":
@@ -86,6 +96,55 @@ def test_a_finished_run_is_shown_and_not_trained_again(command: Command, tiny: l
     assert only_run(tmp_path / "outputs").last.stat().st_mtime_ns == weights
     other = command(train.main, *tiny, "tracking=none", "model.attention.lambdas=[4]", "trainer.max_epochs=1")
     assert other.status == 0 and len(find_runs(tmp_path / "outputs" / "runs")) == 2
+
+
+def test_the_last_epoch_is_read_from_the_same_training(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    paper = command(train.main, *tiny, "tracking=none")
+    last = command(train.main, *tiny, "tracking=none", "protocol=last")
+    assert paper.status == last.status == 0 and "This run is finished" in last.out
+    run = only_run(tmp_path / "outputs")
+    table = run.read_predictions()
+    rows = table[table["protocol"] == "last"]
+    assert set(rows["epoch"]) == {1}
+    outputs = read_outputs(run.epoch(1))
+    for _, of_task in rows.groupby("task"):
+        np.testing.assert_array_equal(of_task["logit_lesion"], outputs.logits[:, 0])
+    lesion = rows[rows["task"] == "lesion"]
+    expected = roc_auc_score(lesion["truth_lesion"], lesion["logit_lesion"])
+    assert numbers(run, "last")["auc"]["lesion"] == pytest.approx(expected, abs=1e-12)
+    assert f"protocol=last): {numbers(run, 'last')['score']:.3f}" not in paper.out
+    assert f"under protocol=last: {numbers(run, 'last')['score']:.3f}" in paper.out
+    assert f"under protocol=paper: {numbers(run, 'paper')['score']:.3f}" in last.out
+
+
+def test_an_inner_split_selects_and_the_held_out_fold_only_scores(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    arguments = [*tiny, "tracking=none", "protocol=inner", "protocol.inner_folds=2", "trainer.max_epochs=3"]
+    result = command(train.main, *arguments)
+    assert result.status == 0, result.err
+    run = only_run(tmp_path / "outputs")
+    split = json.loads(run.split.read_text())
+    parts = [set(split[part]) for part in ("train", "selection", "held_out")]
+    assert [len(part) for part in parts] == [8, 8, 8] and len(set.union(*parts)) == 24
+    table = run.read_predictions()
+    assert set(table["protocol"]) == {"inner", "paper", "last"}
+    assert set(table["image_id"]) == parts[2]
+
+    fold = _composed(run, tmp_path)
+    aucs = {"selection": [], "held_out": []}
+    for epoch in range(3):
+        outputs = read_outputs(run.epoch(epoch))
+        assert len(outputs.rows) == 16
+        for part, values in aucs.items():
+            chosen = outputs.only(getattr(fold.rows, part))
+            values.append(roc_auc_score(fold.truth[chosen.rows, 0], chosen.logits[:, 0]))
+    copy = read_copy(run.copy("lesion"))
+    assert copy.epoch == int(np.argmax(aucs["selection"])) and copy.auc == max(aucs["selection"])
+    assert numbers(run, "inner")["copies"]["lesion"]["epoch"] == copy.epoch
+    assert numbers(run, "inner")["auc"]["lesion"] == pytest.approx(aucs["held_out"][copy.epoch], abs=1e-12)
+    assert numbers(run, "paper")["auc"]["lesion"] == pytest.approx(max(aucs["held_out"]), abs=1e-12)
+    assert numbers(run, "last")["auc"]["lesion"] == pytest.approx(aucs["held_out"][-1], abs=1e-12)
 
 
 def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[str], tmp_path: Path) -> None:
@@ -121,7 +180,7 @@ def test_a_set_with_two_outputs_writes_no_type_copy(command: Command, tiny: list
     assert result.status == 0, result.err
     run = only_run(tmp_path / "outputs")
     assert not run.copy("type").exists() and run.copy("malignancy").exists()
-    metrics = run.read_metrics()
+    metrics = numbers(run)
     expected = (0.5 * metrics["auc"]["lesion"] + 0.3 * metrics["auc"]["malignancy"]) / 0.8
     assert metrics["score"] == pytest.approx(expected, abs=1e-12)
 
@@ -133,11 +192,11 @@ def test_a_task_that_the_fold_cannot_define_writes_no_copy_and_is_said_once(
     for fold in range(3):
         result = command(train.main, *tiny, "tracking=none", one_cyst, f"protocol.fold={fold}")
         run = next(run for run in find_runs(tmp_path / "outputs" / "runs") if f"-f{fold}-" in run.path.name)
-        if run.read_metrics()["auc"]["malignancy"] is None:
+        if numbers(run)["auc"]["malignancy"] is None:
             break
-    assert result.out.count("is undefined on the held-out cases") == 1
+    assert result.out.count("is undefined on the selecting cases") == 1
     assert not run.copy("malignancy").exists() and run.copy("lesion").exists()
-    assert run.read_metrics()["score"] == run.read_metrics()["auc"]["lesion"]
+    assert numbers(run)["score"] == numbers(run)["auc"]["lesion"]
 
 
 def test_plain_averaging_without_boxes_runs_and_points_nowhere(
@@ -146,7 +205,7 @@ def test_plain_averaging_without_boxes_runs_and_points_nowhere(
     result = command(train.main, *tiny, "model.attention.lambdas=[0]", "model.attention.alpha=0")
     assert result.status == 0, result.err
     run = only_run(tmp_path / "outputs")
-    attention = run.read_metrics()["attention"]
+    attention = numbers(run)["attention"]
     assert attention["pointing"] is None
     assert attention["energy"] == pytest.approx(attention["chance"], rel=1e-5)
     assert attention["lift"] == pytest.approx(1, rel=1e-5)
@@ -169,7 +228,7 @@ def test_debug_switches(command: Command, tiny: list[str], tmp_path: Path, debug
         assert set(run.read_predictions()["image_id"]) < set(json.loads(run.split.read_text())["train"])
     else:
         assert len(lines) == 1
-        assert len(copy.outputs.rows) == (4 if debug == "one_batch" else 8)
+        assert len(read_outputs(run.epoch(copy.epoch)).rows) == (4 if debug == "one_batch" else 8)
         report = run.path / "fit-profile.txt"
         assert (report.exists() and "Profiler Report" in report.read_text()) == (debug == "profile")
 
@@ -208,7 +267,8 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
         first, second = read_copy(whole.copy(task)), read_copy(parts.copy(task))
         assert first.epoch == second.epoch and first.auc == second.auc
         assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
-    assert whole.read_metrics()["score"] == parts.read_metrics()["score"]
+    assert whole.read_metrics()["protocols"] == parts.read_metrics()["protocols"]
+    pd.testing.assert_frame_equal(whole.read_predictions(), parts.read_predictions())
 
 
 def test_prepare_reports_counts_in_the_form_of_table_1(command: Command, tiny: list[str]) -> None:

@@ -1,12 +1,14 @@
 """The contract on disk."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from liverattn.errors import InputError
-from liverattn.runs import RunFolder, find_runs
+from liverattn.runs import RunBusyError, RunFolder, find_runs
 
 
 def test_a_run_is_finished_when_its_metrics_are_there(tmp_path: Path) -> None:
@@ -31,6 +33,53 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         run.record()
     with pytest.raises(InputError, match=r"predictions.parquet cannot be read"):
         run.read_predictions()
-    run.write_predictions(pd.DataFrame({"image_id": ["a"], "task": ["lesion"]}))
+    run.write_predictions(pd.DataFrame({"protocol": ["paper"], "image_id": ["a"], "task": ["lesion"]}))
     with pytest.raises(InputError, match=r"lacks the column\(s\) patient_id, epoch"):
         run.read_predictions()
+
+
+def test_the_state_of_a_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "a")
+    assert run.state == "missing" and not run.path.exists()
+    with run.working():
+        assert run.state == "running"
+    assert run.state == "interrupted"  # it ended without results
+    run.metrics.write_text("{}")
+    assert run.state == "finished"
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(RuntimeError, match="out of memory"), run.working():
+        raise RuntimeError("out of memory")
+    assert run.state == "failed" and run.record()["error"] == "out of memory"
+    assert 'raise RuntimeError("out of memory")' in (tmp_path / "traceback.txt").read_text()
+    with run.working():  # begun again
+        assert run.record() == {"state": "running", "error": None}
+
+
+def test_ctrl_c_is_no_failure(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(KeyboardInterrupt), run.working():
+        raise KeyboardInterrupt
+    assert run.state == "interrupted"
+
+
+def test_two_processes_never_work_on_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    monkeypatch.setattr("time.sleep", lambda seconds: monkeypatch.setattr("time.monotonic", lambda: float("inf")))
+    with run.working():
+        with pytest.raises(RunBusyError, match="Another process works on"), RunFolder(tmp_path).working():
+            pass
+        assert run.record()["state"] == "running"
+
+
+def test_a_killed_process_releases_its_run(tmp_path: Path) -> None:
+    run = f"RunFolder(Path({str(tmp_path)!r}))"
+    held = f"from liverattn.runs import *\nwith {run}.working(): print(flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()
+    assert RunFolder(tmp_path).state == "running"
+    process.kill()
+    process.communicate()
+    assert RunFolder(tmp_path).state == "interrupted"

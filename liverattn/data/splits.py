@@ -96,7 +96,36 @@ def make_folds(manifest: Manifest, repeats: int, folds: int, seed: int) -> Folds
     return made
 
 
-def _one_repeat(labels: Sequence[str], patients: Sequence[str], folds: int, seed: list[int]) -> NDArray[np.int64]:
+def inner_split(
+    manifest: Manifest, train_rows: NDArray[np.int64], inner_folds: int, seed: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide the training cases of a fold run into those to train on and those that select the copies.
+
+    Not in the paper, which selects on the fold that it scores: with ``protocol=inner`` the held-out fold only scores.
+
+    Args:
+        manifest: n cases.
+        train_rows: Rows of the training folds.
+        inner_folds: k >= 2: one k-th is put aside, stratified and grouped like the folds themselves.
+        seed: Of the draw: the assignment's seed, the repeat and the fold.
+
+    Returns:
+        Rows to train on and rows that select, both ascending.
+
+    Raises:
+        InputError: Too few cases, or ``inner_folds`` < 2.
+    """
+    if inner_folds < 2:
+        raise InputError(f"Expected protocol.inner_folds to be null or at least 2, but got {inner_folds}.")
+    part = manifest.table.iloc[train_rows]
+    # The last number keeps this draw apart from that of the folds.
+    drawn = _one_repeat(strata(part), part["patient_id"].tolist(), inner_folds, [*seed, 1], "protocol.inner_folds")
+    return train_rows[drawn != 0], train_rows[drawn == 0]
+
+
+def _one_repeat(
+    labels: Sequence[str], patients: Sequence[str], folds: int, seed: list[int], option: str = "protocol.folds"
+) -> NDArray[np.int64]:
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
     grouped = len(set(patients)) < len(patients)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=state)
@@ -108,7 +137,7 @@ def _one_repeat(labels: Sequence[str], patients: Sequence[str], folds: int, seed
             splits = list(splitter.split(np.zeros(len(labels)), labels, patients if grouped else None))
         except ValueError as error:
             raise InputError(
-                f"The cases cannot be divided into {folds} folds: {error} Lower protocol.folds or add cases."
+                f"The cases cannot be divided into {folds} folds: {error} Lower {option} or add cases."
             ) from None
     for fold, (_, held_out) in enumerate(splits):
         assignment[held_out] = fold

@@ -17,9 +17,9 @@ def _titled(title: str) -> Table:
     return Table(title=title, title_justify="left", min_width=len(title))
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """AUCs of one fold run: each task and its outputs, from the task's own copy, and the score."""
-    table = _titled("Held-out fold: area under the ROC curve")
+def metrics_table(metrics: Mapping[str, Any], protocol: str) -> Table:
+    """AUCs of one fold run under one protocol: each task and its outputs, from the task's own copy, and the score."""
+    table = _titled(f"Held-out fold: area under the ROC curve (protocol={protocol})")
     table.add_column("task or output")
     table.add_column("AUC", justify="right")
     table.add_column("copy from epoch", justify="right")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from liverattn.errors import InputError
 from liverattn.evaluation.scores import Task, task_aucs, weighted_score
 from liverattn.files import replacing
 from liverattn.runs import RunFolder
-from liverattn.training.metrics import Outputs
 from liverattn.training.module import LesionModule
 
 
@@ -27,9 +27,8 @@ class TaskCopy:
     Attributes:
         task: Name.
         epoch: From 0.
-        auc: Of the task on the held-out cases in that epoch.
+        auc: Of the task on the cases that select (the held-out fold, or the inner split).
         weights: State dict of :class:`~liverattn.models.classifier.LesionClassifier`.
-        outputs: What these weights gave on the held-out cases.
         config: The run's composed configuration.
     """
 
@@ -37,7 +36,6 @@ class TaskCopy:
     epoch: int
     auc: float
     weights: Mapping[str, Tensor]
-    outputs: Outputs
     config: Mapping[str, Any]
 
 
@@ -49,10 +47,7 @@ def read_copy(path: Path) -> TaskCopy:
     """
     try:
         content = torch.load(path, "cpu", weights_only=True)
-        outputs = Outputs(*(content["validation"][name].numpy() for name in ("rows", "logits", "scores")))
-        return TaskCopy(
-            content["task"], content["epoch"], content["auc"], content["state_dict"], outputs, content["config"]
-        )
+        return TaskCopy(content["task"], content["epoch"], content["auc"], content["state_dict"], content["config"])
     except FileNotFoundError:
         raise InputError(f"The checkpoint {path} does not exist.") from None
     except Exception as error:  # torch raises a dozen kinds for damaged files
@@ -61,20 +56,31 @@ def read_copy(path: Path) -> TaskCopy:
 
 
 class TaskCopies(Callback):
-    """Writes a copy of the weights whenever a task's AUC on the held-out cases is better than ever before.
+    """Records every epoch's outputs, and copies the weights whenever a task's AUC is better than ever before.
 
-    An undefined AUC (NaN) never counts; a task without a defined AUC writes no copy, and this is said once. List this
-    callback before a weights average, so that it sees the averaged weights that were validated.
+    The AUCs are those of the selecting cases: the held-out fold as in the paper, or the inner split if there is one.
+    The recorded outputs let other protocols choose other epochs afterwards. An undefined AUC (NaN) never counts; a task
+    without a defined AUC writes no copy, and this is said once. List this callback before a weights average, so that it
+    sees the averaged weights that were validated.
 
     Args:
         run: Where to write.
         tasks: What to select for.
         truth: (n, K) labels by row of the manifest, NaN where unknown.
         config: Plain values, stored with each copy.
+        selection_rows: The inner split; empty: all validated cases select.
     """
 
-    def __init__(self, run: RunFolder, tasks: Sequence[Task], truth: NDArray[Any], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        tasks: Sequence[Task],
+        truth: NDArray[Any],
+        config: Mapping[str, Any],
+        selection_rows: NDArray[np.int64],
+    ) -> None:
         self.run, self.tasks, self.truth, self.config = run, tasks, truth, dict(config)
+        self.selection_rows = selection_rows
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.announced = False
@@ -91,7 +97,10 @@ class TaskCopies(Callback):
         """Score the epoch and keep what is best."""
         assert isinstance(pl_module, LesionModule)
         outputs = pl_module.take_outputs()
-        aucs = task_aucs(self.truth[outputs.rows], outputs.logits, self.tasks)
+        if trainer.is_global_zero:
+            outputs.write(self.run.epoch(trainer.current_epoch))
+        selecting = outputs.only(self.selection_rows) if len(self.selection_rows) else outputs
+        aucs = task_aucs(self.truth[selecting.rows], selecting.logits, self.tasks)
         score = weighted_score(aucs, self.tasks)
         self.history.append({**aucs, "score": score})
         named = {**{f"val/auc_{task}": value for task, value in aucs.items()}, "val/score": score}
@@ -100,16 +109,15 @@ class TaskCopies(Callback):
             if value > self.best.get(task, -math.inf):
                 self.best[task] = value
                 if trainer.is_global_zero:
-                    self._write(task, value, trainer.current_epoch, pl_module, outputs)
+                    self._write(task, value, trainer.current_epoch, pl_module)
         self._announce_undefined(aucs)
 
-    def _write(self, task: str, auc: float, epoch: int, module: LesionModule, outputs: Outputs) -> None:
+    def _write(self, task: str, auc: float, epoch: int, module: LesionModule) -> None:
         content = {
             "task": task,
             "epoch": epoch,
             "auc": auc,
             "state_dict": {name: value.detach().cpu() for name, value in module.model.state_dict().items()},
-            "validation": {name: torch.from_numpy(getattr(outputs, name)) for name in ("rows", "logits", "scores")},
             "config": self.config,
         }
         with replacing(self.run.copy(task)) as temporary:
@@ -119,7 +127,7 @@ class TaskCopies(Callback):
         undefined = [task for task, value in aucs.items() if math.isnan(value)]
         if undefined and not self.announced:
             print(
-                f"The AUC of {', '.join(undefined)} is undefined on the held-out cases (a class is absent or "
+                f"The AUC of {', '.join(undefined)} is undefined on the selecting cases (a class is absent or "
                 "unlabeled): no copy is written for it, and the score's other weights are renormalized."
             )
         self.announced = True

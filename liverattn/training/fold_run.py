@@ -26,12 +26,14 @@ from liverattn.models.classifier import LesionClassifier
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder
 from liverattn.tracking import Tracking, flat_parameters, versions
-from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, TaskCopy, read_copy
+from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
 from liverattn.training.hardware import Hardware, choose_hardware
+from liverattn.training.metrics import read_outputs
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.progress import EpochLines
-from liverattn.training.results import attention_panels, copy_predictions, roc_panels, run_metrics
+from liverattn.training.protocol import FoldRows
+from liverattn.training.results import attention_panels, fold_predictions, protocol_epochs, roc_panels, run_metrics
 from liverattn.training.trainer import TrainerSettings
 
 
@@ -46,8 +48,8 @@ class FoldRun:
         labels: (n, K) for the loss, NaN where unknown.
         truth: (n, K) for the evaluation, NaN where unknown.
         tasks: With K outputs in all.
-        train_rows: Rows to train on.
-        held_out_rows: Rows held out.
+        rows: To train on, held out, to select by.
+        protocol: Whose numbers are shown first; one of those that the training serves.
         model: The network.
         alpha: Weight of the attention loss.
         recipe: Optimizer.
@@ -68,8 +70,8 @@ class FoldRun:
     labels: NDArray[np.float32]
     truth: NDArray[np.float32]
     tasks: Sequence[Task]
-    train_rows: NDArray[np.int64]
-    held_out_rows: NDArray[np.int64]
+    rows: FoldRows
+    protocol: str
     model: LesionClassifier
     alpha: float
     recipe: SgdRecipe
@@ -90,19 +92,15 @@ class FoldRun:
             self.run.update_record(mlflow_run_id=logger.run_id)
             logger.log_hyperparams(flat_parameters(self.config))
         seconds = self._fit(logger)
-        copies = [read_copy(path) for task in self.tasks if (path := self.run.copy(task.name)).exists()]
-        if not copies:
-            raise InputError(
-                "No task has a defined AUC on the held-out cases, so no epoch could be chosen: each class of at least "
-                "one task must occur there. Use fewer folds (protocol.folds) or more cases."
-            )
-        predictions = self._write_pictures_and_predictions(copies)
+        predictions = self._write_pictures_and_predictions()
+        by_protocol = {
+            name: run_metrics(rows, self.tasks) for name, rows in predictions.groupby("protocol", sort=False)
+        }
         metrics = {
-            **run_metrics(predictions, self.tasks),
-            "cases": {"train": len(self.train_rows), "held_out": len(self.held_out_rows)},
+            "protocols": by_protocol,
+            "cases": {part: len(chosen) for part, chosen in vars(self.rows).items()},
             "seconds": seconds,
         }
-        self.run.update_record(state="finished")
         self._track(logger, predictions, metrics)
         write_json(self.run.metrics, metrics)
 
@@ -115,7 +113,7 @@ class FoldRun:
             self.model.to(memory_format=torch.channels_last)
         if self.settings.compile:
             module.compile_network()
-        copies = TaskCopies(run, self.tasks, self.truth, self.config)
+        copies = TaskCopies(run, self.tasks, self.truth, self.config, self._selecting)
         trainer = self.settings.build(
             self.hardware, run.path, [copies, EpochLines(copies), LastCheckpoint(run)], logger
         )
@@ -131,7 +129,7 @@ class FoldRun:
         dataset = functools.partial(
             CaseDataset, self.cases, self.labels, grid=grid, reduction=self.reduction, seed=self.seed
         )
-        train_rows, validation_rows = self.train_rows, self.held_out_rows
+        train_rows, validation_rows = self.rows.train, np.union1d(self.rows.held_out, self.rows.selection)
         if self.settings.overfit_batches:  # Lightning's own switch would put another sampler in
             train_rows = validation_rows = train_rows[: self.settings.overfit_batches * self.settings.batch_size]
         return LesionDataModule(
@@ -145,15 +143,26 @@ class FoldRun:
             seed=self.seed,
         )
 
-    def _write_pictures_and_predictions(self, copies: Sequence[TaskCopy]) -> pd.DataFrame:
+    @property
+    def _selecting(self) -> NDArray[np.int64]:
+        return self.rows.selection[:0] if self.settings.overfit_batches else self.rows.selection
+
+    def _write_pictures_and_predictions(self) -> pd.DataFrame:
         lambdas = self.model.lambdas
-        predictions = pd.concat(
-            [copy_predictions(c, self.manifest, self.cases, self.truth, self.tasks, lambdas) for c in copies],
-            ignore_index=True,
-        )
+        recorded = [read_outputs(self.run.epoch(epoch)) for epoch in range(self.settings.max_epochs)]
+        chosen = protocol_epochs(recorded, self._selecting, self.truth, self.tasks)
+        if not chosen[self.protocol]:
+            raise InputError(
+                "No task has a defined AUC on the selecting cases, so no epoch could be chosen: each class of at least "
+                "one task must occur there. Use fewer folds (protocol.folds, protocol.inner_folds) or more cases."
+            )
+        held_out = [outputs.only(self._selecting, keep=False) for outputs in recorded]
+        predictions = fold_predictions(held_out, chosen, self.manifest, self.cases, self.truth, self.tasks, lambdas)
         self.run.write_predictions(predictions)
-        roc_figure(roc_panels(predictions, self.tasks), self.run.path / "roc.png")
-        panels = attention_panels(copies[0], self.cases, self.truth[:, 0], lambdas)
+        shown = predictions[predictions["protocol"] == self.protocol]
+        roc_figure(roc_panels(shown, self.tasks), self.run.path / "roc.png")
+        first = next(iter(chosen[self.protocol].values()))
+        panels = attention_panels(held_out[first], self.cases, self.truth[:, 0], lambdas)
         attention_figure(panels, self.run.path / "attention.png")
         return predictions
 
@@ -167,14 +176,21 @@ class FoldRun:
         self.tracking.shared_predictions(predictions).to_parquet(upload / "predictions.parquet", index=False)
         files: dict[Path, str | None] = {path: None for path in sorted(upload.iterdir())}
         files |= {self.run.path / name: None for name in ("config.yaml", "roc.png", "attention.png")}
-        files |= {self.run.copy(task): "checkpoints" for task in metrics["copies"]}
-        final = {f"final/auc_{task}": value for task, value in metrics["auc"].items()}
-        final |= {f"final/auc_output_{name}": value for name, value in metrics["outputs"].items()}
-        final |= {f"attention/{name}": value for name, value in metrics["attention"].items()}
-        self.tracking.upload(logger, files, {**final, "final/score": metrics["score"]})
+        files |= {path: "checkpoints" for task in self.tasks if (path := self.run.copy(task.name)).exists()}
+        self.tracking.upload(logger, files, self._final_numbers(metrics["protocols"]))
         for path in upload.iterdir():
             path.unlink()
         upload.rmdir()
+
+    def _final_numbers(self, by_protocol: Mapping[str, Any]) -> dict[str, float]:
+        shown = by_protocol[self.protocol]
+        numbers = {f"final/auc_output_{name}": value for name, value in shown["outputs"].items()}
+        numbers |= {f"attention/{name}": value for name, value in shown["attention"].items()}
+        for protocol, metrics in by_protocol.items():
+            prefix = "final" if protocol == self.protocol else f"final_{protocol}"
+            numbers |= {f"{prefix}/auc_{task}": value for task, value in metrics["auc"].items()}
+            numbers[f"{prefix}/score"] = metrics["score"]
+        return numbers
 
 
 def begin(
@@ -202,10 +218,10 @@ def begin(
             "Remove that folder to begin anew."
         )
     hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last)
-    if record:  # a resumed run keeps what was chosen, or it would not end in the same weights
+    if "precision" in record:  # a resumed run keeps what was chosen, or it would not end in the same weights
         hardware = Hardware(hardware.accelerator, record["precision"], record["channels_last"])
     chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last}
-    run.update_record(state="running", **fingerprints, **chosen)
+    run.update_record(**fingerprints, **chosen)
     with replacing(run.config) as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False))
     return hardware

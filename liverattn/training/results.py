@@ -1,4 +1,4 @@
-"""From the task copies of a run to its predictions, metrics and pictures: needs no network."""
+"""From the recorded outputs of a run to its predictions, metrics and pictures: needs no network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -13,50 +13,91 @@ from liverattn.data.cache import PreparedCases
 from liverattn.data.manifest import Manifest
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.evaluation.localization import AttentionQuality, attention_quality
+from liverattn.evaluation.protocols import best_epochs, last_epochs
 from liverattn.evaluation.scores import Task, output_aucs, task_aucs, weighted_score
 from liverattn.models.attention import attention_map
 from liverattn.reporting.figures import AttentionPanel, RocPanel
-from liverattn.training.checkpoints import TaskCopy
+from liverattn.training.metrics import Outputs
 
 QUALITY = tuple(field.name for field in fields(AttentionQuality))
 
 
-def attention_maps(copy: TaskCopy, lambdas: Sequence[float]) -> NDArray[np.float32]:
-    """(n, h, w) attention maps of a copy, each summing to 1 over the cells."""
-    maps = attention_map(torch.from_numpy(copy.outputs.scores)[:, None], lambdas)[:, 0].numpy()
+def attention_maps(outputs: Outputs, lambdas: Sequence[float]) -> NDArray[np.float32]:
+    """(n, h, w) attention maps, each summing to 1 over the cells."""
+    maps = attention_map(torch.from_numpy(outputs.scores)[:, None], lambdas)[:, 0].numpy()
     return np.asarray(maps, dtype=np.float32)
 
 
-def copy_predictions(
-    copy: TaskCopy,
+def protocol_epochs(
+    recorded: Sequence[Outputs], selection_rows: NDArray[np.int64], truth: NDArray[np.floating], tasks: Sequence[Task]
+) -> dict[str, dict[str, int]]:
+    """Epoch of every task under every protocol that the training serves.
+
+    Args:
+        recorded: Outputs of every epoch.
+        selection_rows: Of the inner split; empty without one.
+        truth: (n, K) labels of all cases, NaN where unknown.
+        tasks: With K outputs in all.
+    """
+
+    def aucs(*, selecting: bool) -> list[dict[str, float]]:
+        parts = [outputs.only(selection_rows, keep=selecting) for outputs in recorded]
+        return [task_aucs(truth[part.rows], part.logits, tasks) for part in parts]
+
+    held_out = aucs(selecting=False)
+    inner = {"inner": best_epochs(aucs(selecting=True))} if len(selection_rows) else {}
+    return {**inner, "paper": best_epochs(held_out), "last": last_epochs(held_out)}
+
+
+def fold_predictions(
+    recorded: Sequence[Outputs],
+    chosen: Mapping[str, Mapping[str, int]],
     manifest: Manifest,
     cases: PreparedCases,
     truth: NDArray[np.floating],
     tasks: Sequence[Task],
     lambdas: Sequence[float],
 ) -> pd.DataFrame:
-    """One row per held-out case: names, truth, logits, attention quality.
+    """One row per held-out case, task and protocol: names, truth, logits, attention quality.
 
     Args:
-        copy: Weights' outputs on the held-out cases.
+        recorded: Outputs of every epoch on the held-out cases.
+        chosen: Epoch by task, by protocol.
         manifest: All cases.
         cases: The same, prepared.
         truth: (n, K) labels of all cases, NaN where unknown.
         tasks: With K outputs in all.
         lambdas: Scales of Eq. 3.
     """
-    rows = copy.outputs.rows
+    needed = {epoch for epochs in chosen.values() for epoch in epochs.values()}
+    tables = {epoch: _epoch_predictions(recorded[epoch], manifest, cases, truth, tasks, lambdas) for epoch in needed}
+    parts = []
+    for protocol, epochs in chosen.items():
+        for task, epoch in epochs.items():
+            keys = pd.DataFrame({"protocol": protocol, "task": task, "epoch": epoch}, index=tables[epoch].index)
+            parts.append(pd.concat([keys, tables[epoch]], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _epoch_predictions(
+    outputs: Outputs,
+    manifest: Manifest,
+    cases: PreparedCases,
+    truth: NDArray[np.floating],
+    tasks: Sequence[Task],
+    lambdas: Sequence[float],
+) -> pd.DataFrame:
+    rows = outputs.rows
     names = [name for task in tasks for name in task.outputs]
     quality = [
         asdict(_quality(cases, int(row), weights, scores))
-        for row, weights, scores in zip(rows, attention_maps(copy, lambdas), copy.outputs.scores, strict=True)
+        for row, weights, scores in zip(rows, attention_maps(outputs, lambdas), outputs.scores, strict=True)
     ]
     return pd.concat(
         [
             manifest.table.loc[rows, ["image_id", "patient_id"]].reset_index(drop=True),
-            pd.DataFrame({"task": copy.task, "epoch": copy.epoch}, index=range(len(rows))),
             pd.DataFrame(truth[rows], columns=[f"truth_{name}" for name in names]),
-            pd.DataFrame(copy.outputs.logits, columns=[f"logit_{name}" for name in names]),
+            pd.DataFrame(outputs.logits, columns=[f"logit_{name}" for name in names]),
             pd.DataFrame(quality, columns=list(QUALITY)),
         ],
         axis=1,
@@ -73,12 +114,12 @@ def _quality(
 
 
 def run_metrics(predictions: pd.DataFrame, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Numbers of a fold run from its prediction table.
+    """Numbers of a fold run under one protocol, from that protocol's rows of its prediction table.
 
     Returns:
         ``score`` (Eq. 4, each task from its own copy), ``auc`` by task, ``outputs``: AUC by output from the copy of its
-        task, ``copies``: epoch and all task AUCs of each copy, ``attention``: means over the held-out cases, from the
-        lesion copy (or the first there is).
+        task, ``copies``: epoch and all task AUCs of the copy of each task, ``attention``: means over the held-out
+        cases, from the lesion copy (or the first there is).
     """
     aucs: dict[str, float] = {task.name: float("nan") for task in tasks}
     by_output: dict[str, float] = {name: float("nan") for task in tasks for name in task.outputs}
@@ -118,19 +159,19 @@ def _attention_means(predictions: pd.DataFrame) -> Mapping[str, float]:
 
 
 def attention_panels(
-    copy: TaskCopy, cases: PreparedCases, truth: NDArray[np.floating], lambdas: Sequence[float], each: int = 4
+    outputs: Outputs, cases: PreparedCases, truth: NDArray[np.floating], lambdas: Sequence[float], each: int = 4
 ) -> list[AttentionPanel]:
     """Held-out cases to look at: the most wrong ones, and some right ones from sure to unsure.
 
     Args:
-        copy: Of the lesion task.
+        outputs: On the held-out cases, of the lesion task's copy.
         cases: All prepared cases.
         truth: (n,) lesion labels of all cases.
         lambdas: Scales of Eq. 3.
         each: Images per group TP, FP, FN, TN (fewer where there are fewer), by the sign of the lesion logit.
     """
-    rows, logits = copy.outputs.rows, copy.outputs.logits[:, 0]
-    maps = attention_maps(copy, lambdas)
+    rows, logits = outputs.rows, outputs.logits[:, 0]
+    maps = attention_maps(outputs, lambdas)
     panels = []
     for group, is_lesion, called in (("TP", 1, 1), ("FN", 1, 0), ("FP", 0, 1), ("TN", 0, 0)):
         members = np.flatnonzero((truth[rows] == is_lesion) & ((logits > 0) == called))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, Manifest
 from liverattn.data.sources.phantom import TABLE_1
-from liverattn.data.splits import Folds, make_folds, read_folds, strata, write_folds
+from liverattn.data.splits import Folds, inner_split, make_folds, read_folds, strata, write_folds
 from liverattn.errors import InputError
 
 
@@ -99,6 +99,38 @@ def test_patients_with_several_images_are_stratified_as_well() -> None:
         assert {count["hcc"] for count in counts} == {4}
         assert {count["cyst"] for count in counts} == {6}
         assert {count["none"] for count in counts} == {20}
+
+
+def test_an_inner_split_takes_a_sixth_of_every_stratum() -> None:
+    manifest = table_1()
+    train, held_out = make_folds(manifest, 1, 3, 0).split(0, 0)
+    kept, selecting = inner_split(manifest, train, 6, (0, 0, 0))
+    assert sorted([*kept, *selecting, *held_out]) == list(range(367))
+    assert abs(len(selecting) - len(train) / 6) < 1
+    labels = np.array(strata(manifest.table))
+    for stratum, count in Counter(labels[train]).items():
+        assert abs((labels[selecting] == stratum).sum() - count / 6) < 1
+    again = inner_split(manifest, train, 6, (0, 0, 0))
+    assert np.array_equal(again[0], kept) and np.array_equal(again[1], selecting)
+    assert not np.array_equal(inner_split(manifest, train, 6, (0, 0, 1))[1], selecting)
+
+
+@given(st.lists(st.integers(1, 4), min_size=6, max_size=20), st.integers(2, 4), st.integers(0, 99))
+def test_an_inner_split_keeps_patients_together(images: list[int], count: int, seed: int) -> None:
+    patients = [f"p{k}" for k, times in enumerate(images) for _ in range(times)]
+    manifest = cases_of(["none"] * len(patients), patients)
+    rows = np.arange(len(patients))
+    kept, selecting = inner_split(manifest, rows, count, (seed, 0, 0))
+    assert sorted([*kept, *selecting]) == rows.tolist() and len(kept) > 0
+    assert not {patients[row] for row in kept} & {patients[row] for row in selecting}
+
+
+def test_an_impossible_inner_split() -> None:
+    manifest = cases_of(["none", "none", "cyst"])
+    with pytest.raises(InputError, match=r"protocol.inner_folds to be null or at least 2, but got 1"):
+        inner_split(manifest, np.arange(3), 1, (0, 0, 0))
+    with pytest.raises(InputError, match=r"into 6 folds.*Lower protocol.inner_folds or add cases"):
+        inner_split(manifest, np.arange(3), 6, (0, 0, 0))
 
 
 def test_strata_say_what_is_known() -> None:

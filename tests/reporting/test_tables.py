@@ -50,7 +50,7 @@ METRICS: dict[str, Any] = {
 
 
 def test_metrics_table() -> None:
-    table = metrics_table(METRICS)
+    table = metrics_table(METRICS, "paper")
     assert row(table, "lesion") == ["lesion", "0.913", "5"]  # epochs are counted from 1
     assert row(table, "malignancy") == ["malignancy", "-", "-"]
     assert row(table, "type") == ["type", "0.750", "1"]
@@ -59,7 +59,7 @@ def test_metrics_table() -> None:
     assert row(table, "[odd]")[1] == "0.500"  # a name is no markup
     assert row(table, "score (Eq. 4) (without malignancy: weights renormalized)")[1] == "0.877"
     complete = {**METRICS, "auc": {"lesion": 0.9, "malignancy": 0.8, "type": 0.7}, "score": 0.83}
-    assert row(metrics_table(complete), "score (Eq. 4)")[1] == "0.830"
+    assert row(metrics_table(complete, "paper"), "score (Eq. 4)")[1] == "0.830"
 
 
 def test_attention_table() -> None:
@@ -83,7 +83,11 @@ def test_counts_in_the_form_of_table_1() -> None:
 
 
 def test_titles_stay_whole_over_narrow_tables() -> None:
-    for table in (counts_table({"none": 491}), metrics_table({**METRICS, "outputs": {}}), attention_table(METRICS)):
+    for table in (
+        counts_table({"none": 491}),
+        metrics_table({**METRICS, "outputs": {}}, "last"),
+        attention_table(METRICS),
+    ):
         assert lines(table)[0] == table.title
     assert lines(counts_table({"none": 491}))[0] == "491 images (form of Table 1)"
 

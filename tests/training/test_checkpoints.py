@@ -12,7 +12,7 @@ from liverattn.errors import InputError
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 from liverattn.runs import RunFolder
 from liverattn.training.checkpoints import TaskCopies, read_copy
-from liverattn.training.metrics import Outputs
+from liverattn.training.metrics import Outputs, read_outputs
 from liverattn.training.module import LesionModule
 
 TASKS = (Task("lesion", ("lesion",), 0.5, False), Task("malignancy", ("malignancy",), 0.3, True))
@@ -47,13 +47,14 @@ def validate(copies: TaskCopies, epoch: int, lesion: list[float], malignancy: li
     return module
 
 
+EVERYBODY = np.zeros(0, np.int64)
 GOOD, POOR, TIE = [3.0, 3, 3, 3, 0, 0], [0.0, 0, 0, 3, 3, 3], [9.0, 9, 9, 9, 1, 1]
 RIGHT, WRONG = [0.0, 1, 0, 1, 0, 0], [1.0, 0, 1, 0, 0, 0]
 
 
 def test_each_task_keeps_its_own_first_best_epoch(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    copies = TaskCopies(run, TASKS, TRUTH, {"name": "x"})
+    copies = TaskCopies(run, TASKS, TRUTH, {"name": "x"}, EVERYBODY)
     validate(copies, 0, POOR, RIGHT)
     validate(copies, 1, GOOD, WRONG)
     module = validate(copies, 2, TIE, WRONG)
@@ -61,13 +62,13 @@ def test_each_task_keeps_its_own_first_best_epoch(tmp_path: Path) -> None:
     assert (lesion.epoch, lesion.auc) == (1, 1.0)
     assert (malignancy.epoch, malignancy.auc) == (0, 1.0)
     assert lesion.config == {"name": "x"}
-    np.testing.assert_array_equal(lesion.outputs.logits[:, 0], GOOD)
+    np.testing.assert_array_equal(read_outputs(run.epoch(1)).logits[:, 0], GOOD)
     assert module.logged == {"val/auc_lesion": 1.0, "val/auc_malignancy": 0.0, "val/score": pytest.approx(0.625)}
 
 
 def test_an_undefined_auc_is_never_selected_nor_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(tmp_path)
-    copies = TaskCopies(run, TASKS, np.where([False, True], np.nan, TRUTH), {})
+    copies = TaskCopies(run, TASKS, np.where([False, True], np.nan, TRUTH), {}, EVERYBODY)
     for epoch in range(2):
         module = validate(copies, epoch, GOOD, RIGHT)
     assert not run.copy("malignancy").exists()
@@ -75,11 +76,21 @@ def test_an_undefined_auc_is_never_selected_nor_logged(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.count("The AUC of malignancy is undefined") == 1
 
 
+def test_an_inner_split_alone_selects_but_all_cases_are_recorded(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    copies = TaskCopies(run, TASKS, TRUTH, {}, np.array([2, 3, 5]))
+    validate(copies, 0, [0.0, 0, 3, 3, 3, 1], RIGHT)  # perfect on the three that select
+    validate(copies, 1, [3.0, 3, 3, 0, 0, 1], RIGHT)  # better on the others
+    assert [entry["lesion"] for entry in copies.history] == [1.0, 0.5]
+    assert read_copy(run.copy("lesion")).epoch == 0
+    assert read_outputs(run.epoch(1)).rows.tolist() == list(range(6))
+
+
 def test_a_resumed_run_goes_on_from_the_best_so_far(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    first = TaskCopies(run, TASKS, TRUTH, {})
+    first = TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY)
     validate(first, 0, GOOD, RIGHT)
-    second = TaskCopies(run, TASKS, TRUTH, {})
+    second = TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY)
     second.load_state_dict(torch.load(_saved(first.state_dict(), tmp_path), weights_only=True))
     validate(second, 1, POOR, WRONG)
     assert read_copy(run.copy("lesion")).epoch == 0

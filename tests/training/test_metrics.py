@@ -1,10 +1,13 @@
 """Validation outputs come back by row, each once."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from liverattn.training.metrics import GatheredOutputs
+from liverattn.errors import InputError
+from liverattn.training.metrics import GatheredOutputs, Outputs, read_outputs
 
 
 def add(gathered: GatheredOutputs, rows: list[int], kind: torch.dtype = torch.float32) -> None:
@@ -52,3 +55,26 @@ def test_one_case_in_a_batch_of_one_cell_keeps_its_axes() -> None:
     rows, logits, scores = gathered.compute()
     assert (rows.shape, logits.shape, scores.shape) == ((1,), (1, 7), (1, 1, 1))
     assert scores.item() == pytest.approx(2.5)
+
+
+def test_recorded_outputs_read_back_the_same_and_whole(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    logits, scores = random.normal(size=(3, 7)).astype(np.float32), random.normal(size=(3, 8, 11)).astype(np.float32)
+    written = Outputs(np.array([2, 5, 9]), logits, scores)
+    written.write(tmp_path / "epochs" / "000.safetensors")
+    read = read_outputs(tmp_path / "epochs" / "000.safetensors")
+    for name in ("rows", "logits", "scores"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+        assert getattr(read, name).dtype == getattr(written, name).dtype
+    chosen, others = read.only(np.array([9, 2, 4])), read.only(np.array([9, 2, 4]), keep=False)
+    assert chosen.rows.tolist() == [2, 9] and others.rows.tolist() == [5]
+    np.testing.assert_array_equal(chosen.logits, logits[[0, 2]])
+    np.testing.assert_array_equal(others.scores, scores[[1]])
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"001.safetensors cannot be read"):
+        read_outputs(tmp_path / "001.safetensors")
+    (tmp_path / "001.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"001.safetensors cannot be read.*Remove the run folder"):
+        read_outputs(tmp_path / "001.safetensors")

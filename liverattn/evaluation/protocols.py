@@ -1,0 +1,39 @@
+"""Which epoch of a training is scored: selected on the held-out fold, selected beside it, or not selected at all.
+
+The paper selects three copies on the fold that it scores, which flatters the score. Every epoch's outputs are recorded,
+so one training serves several protocols:
+
+=========  ==================================================  =====================================================
+protocol   epoch of a task                                     what it costs
+=========  ==================================================  =====================================================
+``paper``  best AUC on the held-out fold                       nothing more
+``last``   the last one                                        nothing more: the same training as ``paper``
+``inner``  best AUC on cases put aside from the training       a training of its own, on a sixth fewer cases; it serves
+           folds; the held-out fold only scores                ``paper`` and ``last`` too, for a paired comparison
+=========  ==================================================  =====================================================
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def best_epochs(aucs: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """The first epoch with the highest AUC of each task.
+
+    Args:
+        aucs: AUC by task, NaN where undefined, one mapping per epoch.
+
+    Returns:
+        Epoch from 0 by task, without the tasks that are undefined in every epoch.
+    """
+    best: dict[str, int] = {}
+    for epoch, by_task in enumerate(aucs):
+        for task, value in by_task.items():
+            if not math.isnan(value) and (task not in best or value > aucs[best[task]][task]):
+                best[task] = epoch
+    return best
+
+
+def last_epochs(aucs: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """The last epoch for each task that is defined there."""
+    return {task: len(aucs) - 1 for task, value in aucs[-1].items() if not math.isnan(value)}
