@@ -148,7 +148,7 @@ def test_unusable_images_are_named(table: Write, tmp_path: Path) -> None:
 
 
 def test_long_cells_are_cut_in_messages(table: Write) -> None:
-    deep, wide = problems(table(f"1,a.png,,1,,,{'[' * 5000},", f'2,b.png,,1,,,"[[1,2,3,1{"0" * 400}]]",'))
+    deep, wide = problems(table(f"1,a.png,,1,,,{'[' * 100_000},", f'2,b.png,,1,,,"[[1,2,3,1{"0" * 400}]]",'))
     assert deep.endswith("is not a list of boxes (nested too deeply)")
     assert wide.endswith("box [1.0, 2.0, 3.0, inf] is not four finite numbers [x0, y0, x1, y1]")
     assert max(len(deep), len(wide)) < 300
