@@ -4,10 +4,11 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 OUTPUTS ?= outputs
+SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train prepare ui test check lock clean
+.PHONY: help setup quickstart train sweep status ensemble prepare ui test check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -33,6 +34,15 @@ quickstart: setup ## Set up, train a small network on the built-in phantoms, sho
 
 train: setup ## One fold run: make train ARGS="+experiment=resnet_240 protocol.fold=1"
 	$(RUN) -m liverattn.train paths.outputs=$(OUTPUTS) $(ARGS)
+
+sweep: setup ## Many fold runs: SWEEP=quick (3 small architectures, 3 folds; default), paper (Table 2, 27 fold runs) or lambda
+	$(RUN) -m liverattn.train +sweep=$(SWEEP) paths.outputs=$(OUTPUTS) $(ARGS)
+
+status: setup ## What has become of a sweep: done, running, failed and why, missing, time left
+	$(RUN) -m liverattn.status paths.outputs=$(OUTPUTS) $(ARGS)
+
+ensemble: setup ## Finished fold runs to Tables 2 and 3, Figure 5 and the mean of the best three: make ensemble ARGS="protocol=last"
+	$(RUN) -m liverattn.ensemble paths.outputs=$(OUTPUTS) $(ARGS)
 
 prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
 	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)

@@ -3,7 +3,8 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,17 @@ def config_folder() -> Path:
     return next(folder for folder in (package.parent / "conf", package / "conf") if (folder / "train.yaml").exists())
 
 
-def verb(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a command of a function: Hydra composes its config; a user's mistake ends it with one message.
 
-    The message goes to the standard error output and the exit status is 1; with ``HYDRA_FULL_ERROR=1`` the stack trace
-    is shown. Ctrl-C says how to go on and exits with status 130. In a multirun the error is passed on to Hydra, which
-    goes on with the other jobs.
+    See :func:`plain_errors`. In a multirun errors are passed on to the sweep, which goes on with the other jobs.
     """
 
-    def decorate(command: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(command: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(command)
-        def guarded(cfg: DictConfig) -> None:
-            try:
-                command(cfg)
-            except KeyboardInterrupt:
-                sys.exit(_say("Interrupted. The same command goes on from here.", 130))
-            except (InputError, OmegaConfBaseException, PermissionError) as error:
-                if os.environ.get("HYDRA_FULL_ERROR") or HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise
-                sys.exit(_say(f"Error: {error}", 1))
+        def guarded(cfg: DictConfig) -> Any:
+            with plain_errors(pass_on=HydraConfig.get().mode == RunMode.MULTIRUN):
+                return command(cfg)
 
         main: Callable[[], None] = hydra.main(
             version_base="1.3", config_path=str(config_folder()), config_name=config_name
@@ -54,6 +47,26 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[
         return main
 
     return decorate
+
+
+@contextmanager
+def plain_errors(*, pass_on: bool = False) -> Iterator[None]:
+    """End the command with one message where the user can mend what is wrong.
+
+    The message goes to the standard error output and the exit status is 1; with ``HYDRA_FULL_ERROR=1`` the stack trace
+    is shown. Ctrl-C says how to go on and exits with status 130.
+
+    Args:
+        pass_on: Leave the errors to the caller.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(_say("Interrupted. The same command goes on from here.", 130))
+    except (InputError, OmegaConfBaseException, PermissionError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") or pass_on:
+            raise
+        sys.exit(_say(f"Error: {error}", 1))
 
 
 def _say(message: str, status: int) -> int:

@@ -87,7 +87,7 @@ class RunFolder:
         if not (self.path / "run.json").exists():
             return "missing"
         try:
-            with self._locked():
+            with self._locked(fcntl.LOCK_SH):  # so that two who ask do not take each other for the worker
                 return "failed" if self.record().get("state") == "failed" else "interrupted"
         except RunBusyError:
             return "running"
@@ -110,7 +110,7 @@ class RunFolder:
             RunBusyError: Another process works on it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked(patience=5):  # somebody may be asking for the state just now
+        with self._locked(fcntl.LOCK_EX, patience=5):  # somebody may be asking for the state just now
             self.update_record(state="running", error=None)
             try:
                 yield
@@ -122,12 +122,12 @@ class RunFolder:
             self.update_record(state="finished")
 
     @contextmanager
-    def _locked(self, patience: float = 0) -> Iterator[None]:
+    def _locked(self, kind: int, patience: float = 0) -> Iterator[None]:
         deadline = time.monotonic() + patience
         with (self.path / "run.lock").open("a") as stream:
             while True:
                 try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(stream, kind | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:

@@ -3,11 +3,15 @@
 MLflow's telemetry is off. Patients are not named in it unless ``tracking.identifiers`` is on.
 """
 
+import fcntl
+import functools
 import hashlib
 import logging
 import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from liverattn.errors import InputError
+from liverattn.files import replacing
+
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from pytorch_lightning.loggers import MLFlowLogger
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -63,23 +71,58 @@ class MlflowTracking:
             tags: People filter by them.
             run_id: Of the run to go on with.
         """
-        import mlflow  # noqa: F401  (sets its own log levels when it is imported)
+        from mlflow.exceptions import MlflowException
         from pytorch_lightning.loggers import MLFlowLogger
 
-        for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "pytorch_lightning"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
-        logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # warns of every new experiment
-        if self.is_local:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
+        client, _ = self.store()
+        if run_id is not None:
+            try:
+                client.update_run(run_id, status="RUNNING")  # it may have failed or been killed
+            except MlflowException:  # tracked in another database before, or deleted there
+                run_id = None
         return MLFlowLogger(
             experiment_name=self.experiment,
             run_name=name,
             tracking_uri=self.address,
             tags=dict(tags),
             run_id=run_id,
-            # Without a location, artifacts of a local database land in ./mlruns of whatever folder is current.
-            artifact_location=(Path(self.folder).resolve() / "mlartifacts").as_uri() if self.is_local else None,
+            artifact_location=self._artifacts,
         )
+
+    def store(self) -> tuple["MlflowClient", str]:
+        """The server or database, and the id of the experiment in it; both are made if they are new.
+
+        Of several processes one makes them; one that is killed while it does leaves nothing that counts.
+        """
+        from mlflow import MlflowClient
+
+        for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "pytorch_lightning"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        with self._alone():
+            database = Path(self.folder).resolve() / "mlflow.db"
+            if self.is_local and not database.exists():
+                with replacing(database) as temporary:
+                    MlflowClient(f"sqlite:///{temporary}").search_experiments()
+            client = MlflowClient(self.address)
+            known = client.get_experiment_by_name(self.experiment)
+            if known is not None:
+                return client, known.experiment_id
+            return client, client.create_experiment(self.experiment, artifact_location=self._artifacts)
+
+    @property
+    def _artifacts(self) -> str | None:
+        # Without a location, artifacts of a local database land in ./mlruns of whatever folder is current.
+        return (Path(self.folder).resolve() / "mlartifacts").as_uri() if self.is_local else None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self.is_local:  # a server sees to that itself
+            yield
+            return
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        with (Path(self.folder) / "mlflow.lock").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def upload(self, logger: "MLFlowLogger", files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
         """Upload files (each with its folder among the artifacts) and final metrics."""
@@ -90,6 +133,51 @@ class MlflowTracking:
         for name, value in metrics.items():
             if value == value:
                 logger.experiment.log_metric(run_id, name, value)
+
+    def publish(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        files: Iterable[Path],
+        metrics: Mapping[str, float],
+        replaces: str | None = None,
+    ) -> str:
+        """Write finished results as a run of their own, without Lightning.
+
+        Args:
+            name: Of the run.
+            tags: People filter by them.
+            files: To upload.
+            metrics: NaN ones are left out.
+            replaces: Id of the run of an earlier call, deleted (MLflow can restore it) once the new one is whole.
+
+        Returns:
+            Id of the new run.
+
+        Raises:
+            InputError: The tracking server does not answer as one.
+        """
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client, experiment = self.store()
+            run_id: str = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+            for path in files:
+                client.log_artifact(run_id, str(path))
+            now = int(1000 * time.time())
+            defined = [Metric(name, value, now, 0) for name, value in metrics.items() if value == value]
+            client.log_batch(run_id, metrics=defined)
+            client.set_terminated(run_id)
+        except MlflowException as error:
+            raise InputError(
+                f"MLflow at {self.address} cannot be used: {error}. Correct MLFLOW_TRACKING_URI (or tracking.uri), or "
+                "go on without it: tracking=none."
+            ) from error
+        if replaces is not None:
+            with suppress(MlflowException):  # of another database, or deleted already
+                client.delete_run(replaces)
+        return run_id
 
     def shared_predictions(self, table: pd.DataFrame) -> pd.DataFrame:
         """The prediction table as it may leave the run folder: names of images and patients replaced by hashes."""
@@ -149,6 +237,7 @@ def versions() -> dict[str, str]:
     return {**found, "git_commit": _git_commit()}
 
 
+@functools.cache
 def _git_commit() -> str:
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
@@ -175,6 +264,16 @@ class NoTracking:
 
     def upload(self, logger: None, files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
         """Nothing is uploaded."""
+
+    def publish(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        files: Iterable[Path],
+        metrics: Mapping[str, float],
+        replaces: str | None = None,
+    ) -> None:
+        """Nothing is published."""
 
     def shared_predictions(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table as it is; it goes nowhere."""

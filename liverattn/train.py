@@ -4,27 +4,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from liverattn.configuration import build, plain, verb
-from liverattn.files import write_json
 from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
+from liverattn.sweeps.cell_job import work_on_cell
+from liverattn.training.distributed import following, is_leader
 
 if TYPE_CHECKING:
     from liverattn.training.fold_run import FoldRun
 
 
 @verb("train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> str | None:
     """Train one fold, or go on with it, or show it if it is finished."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return work_on_cell(run, lambda: train(cfg, run))
     if run.is_finished:
         print(f"This run is finished. To run it again, remove {run.path}")
-    else:
-        with run.working():
+    train(cfg, run)
+    if is_leader():
+        show(run, cfg.protocol.name, Path(cfg.paths.outputs))
+    return None
+
+
+def train(cfg: DictConfig, run: RunFolder) -> None:
+    """Bring a run to its end, unless it is there."""
+    if run.is_finished:
+        return
+    with run.working() if is_leader() else following():
+        if not run.is_finished:  # by the process that this one waited for
             compose(cfg, run).execute()
-    show(run, cfg.protocol.name, Path(cfg.paths.outputs))
 
 
 def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
@@ -50,10 +63,9 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     model = LesionClassifier(build(cfg.backbone), lambdas=plain(cfg.model.attention.lambdas), outputs=len(outputs))
     config = plain(cfg)
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
-    hardware = begin(run, config, settings, fingerprints)
     ids = manifest.table["image_id"]
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
-    write_json(run.split, {"assignment": folds.hash, **parts})
+    hardware = begin(run, config, settings, fingerprints, parts)
     counts = ", ".join(f"{len(names)} {part.replace('_', ' ')}" for part, names in parts.items() if names)
     print(f"Cases: {counts}; {hardware.accelerator}, {hardware.precision}")
     return FoldRun(

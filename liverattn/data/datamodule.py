@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from liverattn.data.augmentation import Augmentation
 from liverattn.data.cache import PreparedCases
 from liverattn.data.targets import Reduction, boxes_to_mask, mask_to_grid
+from liverattn.errors import InputError
 
 NO_BOXES = np.zeros((0, 4))
 
@@ -82,28 +83,51 @@ class CaseDataset(Dataset[dict[str, Any]]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Rows paired with the epoch, in an order that depends on (seed, epoch) only.
+    """One process's share of the rows, paired with the epoch, in an order that depends on (seed, epoch) only.
+
+    Of P processes, number r takes the places r, r + P, r + 2P, ... of the common order: what all take in a step is what
+    one process takes with P times the batch size. Processes wait for each other in every step, so all get equally many
+    rows: shuffled rows that are left over are left out, others in every epoch; rows in their own order are never left
+    out, at most P - 1 of them come twice.
 
     Lightning calls ``set_epoch``; a resumed run begins with the epoch given here, because its first iterator is made
     before that call.
+
+    Args:
+        rows: (n,) of the manifest.
+        seed: Of the order.
+        shuffle: Another order in every epoch; else the rows' own.
+        epoch: From 0.
+        rank: r, from 0.
+        processes: P.
     """
 
-    def __init__(self, rows: NDArray[np.int64], *, seed: int, shuffle: bool, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        seed: int,
+        shuffle: bool,
+        epoch: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, epoch
+        self.rank, self.processes = rank, processes
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.rows)
+        whole, rest = divmod(len(self.rows), self.processes)
+        return whole if self.shuffle or rest == 0 else whole + 1
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch
-        order = (
-            np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)) if self.shuffle else range(len(self))
-        )
-        return ((int(self.rows[i]), epoch) for i in order)
+        epoch, n = self.epoch, len(self.rows)
+        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        places = self.rank + self.processes * np.arange(len(self))
+        return ((int(row), epoch) for row in self.rows[order[places % n]])
 
 
 def _limit_threads(worker: int = 0) -> None:
@@ -118,11 +142,15 @@ class LesionDataModule(pl.LightningDataModule):
         validation: Held-out cases: the same arrays without augmentation.
         train_rows: Rows of the manifest to train on.
         validation_rows: Rows held out.
-        batch_size: Cases per step.
+        batch_size: Cases per step of one process.
         num_workers: Loader processes; None: 0 on a CPU (the network needs the cores more than a 0.3 ms augmentation
             does), else one per core up to 8.
         clip: Limit rescaled intensities to 255.
-        seed: Of order and augmentation.
+        seed: Of order and augmentation; neither depends on the number of processes.
+        processes: How many train together, each on its share of the rows.
+
+    Raises:
+        InputError: Too few training cases for so many processes.
     """
 
     def __init__(
@@ -136,15 +164,22 @@ class LesionDataModule(pl.LightningDataModule):
         num_workers: int | None,
         clip: bool,
         seed: int,
+        processes: int = 1,
     ) -> None:
         super().__init__()
+        if processes > 1 and len(train_rows) < 2 * processes:
+            raise InputError(
+                f"trainer.devices={processes} needs at least {2 * processes} training cases, two for each process, but "
+                f"there are {len(train_rows)}. Lower trainer.devices."
+            )
         _limit_threads()
         self.datasets = {"train": train, "validation": validation}
         self.rows = {"train": train_rows, "validation": validation_rows}
         self.batch_size, self.clip, self.seed = batch_size, clip, seed
         self.on_accelerator = torch.cuda.is_available()
-        automatic = min(os.cpu_count() or 1, 8) if self.on_accelerator else 0
+        automatic = min((os.cpu_count() or 1) // processes, 8) if self.on_accelerator else 0
         self.num_workers = automatic if num_workers is None else num_workers
+        self.processes = processes
         self._first_epoch = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,13 +200,20 @@ class LesionDataModule(pl.LightningDataModule):
         return self._loader("validation", shuffle=False)
 
     def _loader(self, part: str, *, shuffle: bool) -> DataLoader[dict[str, Any]]:
-        rows = self.rows[part]
+        sampler = EpochSampler(
+            self.rows[part],
+            seed=self.seed,
+            shuffle=shuffle,
+            epoch=self._first_epoch,
+            rank=0 if self.trainer is None else self.trainer.global_rank,
+            processes=self.processes,
+        )
         return DataLoader(
             self.datasets[part],
             batch_size=self.batch_size,
-            sampler=EpochSampler(rows, seed=self.seed, shuffle=shuffle, epoch=self._first_epoch),
+            sampler=sampler,
             # A last batch of a few cases makes noisy batch statistics; the order changes, so no case is lost for good.
-            drop_last=shuffle and len(rows) >= self.batch_size,
+            drop_last=shuffle and len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.on_accelerator,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import auc as area
+from sklearn.metrics import roc_curve
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
         raise ValueError(f"Expected finite scores, but got {values[~np.isfinite(values)][0]}.")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"Expected `truth` to be 0, 1 or NaN, but got {labels[~np.isin(labels, (0, 1))][0]}.")
-    return float(roc_auc_score(labels, values)) if 0 < labels.sum() < len(labels) else math.nan
+    if not 0 < labels.sum() < len(labels):
+        return math.nan
+    false_positive, true_positive, _ = roc_curve(labels, values)  # roc_auc_score does the same, with more checks
+    return float(area(false_positive, true_positive))
 
 
 def output_aucs(
@@ -82,11 +86,24 @@ def output_aucs(
             f"Expected `truth` and `logits` of shape (n, {len(names)}), but got {np.shape(truth)} and "
             f"{np.shape(logits)}."
         )
-    shows_lesion = truth[:, names.index("lesion")] == 1 if "lesion" in names else np.ones(len(truth), bool)
+    shown = shows_lesion(truth, names)
     return {
-        name: auc(truth[shows_lesion, k], logits[shows_lesion, k]) if only else auc(truth[:, k], logits[:, k])
+        name: auc(truth[shown, k], logits[shown, k]) if only else auc(truth[:, k], logits[:, k])
         for k, (name, only) in enumerate(zip(names, conditional, strict=True))
     }
+
+
+def shows_lesion(truth: NDArray[np.floating], outputs: Sequence[str]) -> NDArray[np.bool_]:
+    """Which images conditional outputs are scored on.
+
+    Args:
+        truth: (n, K) 0, 1 or NaN.
+        outputs: K names.
+
+    Returns:
+        (n,) True where the output ``lesion`` is 1; all True without such an output.
+    """
+    return truth[:, list(outputs).index("lesion")] == 1 if "lesion" in outputs else np.ones(len(truth), bool)
 
 
 def task_aucs(

@@ -48,11 +48,7 @@ def roc_figure(panels: Sequence[RocPanel], path: Path) -> None:
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
         for name, (truth, score) in panel.curves.items():
             _draw_curve(axes, name, truth, score)
-        axes.set(title=panel.title, xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axes.legend(
-            loc="lower right", fontsize="small", title="AUC (positive / negative cases)", title_fontsize="small"
-        )
+        _finish_roc(axes, panel.title, "AUC (positive / negative cases)")
     figure.supxlabel(f"{RESEARCH_ONLY}.", fontsize="small")
     _save(figure, path)
 
@@ -67,6 +63,69 @@ def _draw_curve(axes: Axes, name: str, truth: NDArray[np.floating], score: NDArr
     false_positive, true_positive, _ = roc_curve(truth, score)
     area = np.trapezoid(true_positive, false_positive)
     axes.plot(false_positive, true_positive, label=f"{name} {area:.3f} ({positive} / {len(truth) - positive})")
+
+
+@dataclass(frozen=True)
+class RocFoldsPanel:
+    """One panel of Fig. 5 over several fold runs.
+
+    Attributes:
+        title: Of the panel.
+        curves: By name of the curve: truth (n,) of 0, 1, NaN and scores (n,) of every fold run.
+    """
+
+    title: str
+    curves: Mapping[str, Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]]
+
+
+def roc_folds_figure(panels: Sequence[RocFoldsPanel], path: Path) -> None:
+    """Draw Fig. 5 over all fold runs: a thin line for each, and their mean sensitivity at each specificity.
+
+    The areas in the legends are means over the fold runs that define them, as in Tables 2 and 3.
+
+    Args:
+        panels: Any number; without any, the picture says so.
+        path: Of the PNG.
+    """
+    if not panels:
+        return _save_notice("No ROC curve to show.", path)
+    figure = Figure(figsize=(4.6 * len(panels), 5), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+        for k, (name, folds) in enumerate(panel.curves.items()):
+            _draw_folds(axes, name, folds, f"C{k}")
+        _finish_roc(axes, panel.title, "mean AUC (deviation over fold runs)")
+    figure.supxlabel(f"Thin: single fold runs. Thick: their mean. {RESEARCH_ONLY}.", fontsize="small")
+    _save(figure, path)
+
+
+def _draw_folds(
+    axes: Axes, name: str, folds: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]], color: str
+) -> None:
+    grid = np.linspace(0, 1, 201)
+    areas, curves = [], []
+    for truth, score in folds:
+        known = ~np.isnan(truth) & ~np.isnan(score)
+        if not 0 < (truth[known] == 1).sum() < known.sum():
+            continue
+        false_positive, true_positive, _ = roc_curve(truth[known], score[known])
+        axes.plot(false_positive, true_positive, color=color, linewidth=0.6, alpha=0.4)
+        areas.append(np.trapezoid(true_positive, false_positive))
+        curves.append(np.interp(grid, false_positive, true_positive))  # its upper end where a curve rises
+    if not curves:
+        axes.plot([], [], " ", label=f"{name}: undefined")
+        return
+    deviation = f"{np.std(areas, ddof=1):.3f}" if len(areas) > 1 else "-"
+    fewer = "" if len(areas) == len(folds) else f", {len(areas)} of {len(folds)} fold runs"
+    mean = np.concatenate([[0.0], np.mean(curves, axis=0)])
+    label = f"{name} {np.mean(areas):.3f} ({deviation}{fewer})"
+    axes.plot(np.concatenate([[0.0], grid]), mean, color=color, linewidth=2, label=label)
+
+
+def _finish_roc(axes: Axes, title: str, legend: str) -> None:
+    axes.set(title=title, xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.legend(loc="lower right", fontsize="small", title=legend, title_fontsize="small")
 
 
 @dataclass(frozen=True)

@@ -141,5 +141,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save everything that the next epoch depends on."""
-        with replacing(self.run.last) as temporary:
-            trainer.save_checkpoint(temporary, weights_only=False)
+        if trainer.is_global_zero:
+            with replacing(self.run.last) as temporary:
+                trainer.save_checkpoint(temporary, weights_only=False)
+        else:  # writes nothing, but all processes have to take part
+            trainer.save_checkpoint(self.run.last, weights_only=False)

@@ -27,6 +27,7 @@ from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder
 from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
+from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware, choose_hardware
 from liverattn.training.metrics import read_outputs
 from liverattn.training.module import LesionModule
@@ -87,11 +88,10 @@ class FoldRun:
 
     def execute(self) -> None:
         """Train (or go on training), evaluate every copy, write and track the results."""
-        logger = self.tracking.logger(self.run.path.name, self.tags, self.run.record().get("mlflow_run_id"))
-        if logger is not None:
-            self.run.update_record(mlflow_run_id=logger.run_id)
-            logger.log_hyperparams(flat_parameters(self.config))
+        logger = self._logger() if is_leader() else None
         seconds = self._fit(logger)
+        if not is_leader():
+            return
         predictions = self._write_pictures_and_predictions()
         by_protocol = {
             name: run_metrics(rows, self.tasks) for name, rows in predictions.groupby("protocol", sort=False)
@@ -103,6 +103,13 @@ class FoldRun:
         }
         self._track(logger, predictions, metrics)
         write_json(self.run.metrics, metrics)
+
+    def _logger(self) -> Any:
+        logger = self.tracking.logger(self.run.path.name, self.tags, self.run.record().get("mlflow_run_id"))
+        if logger is not None:
+            self.run.update_record(mlflow_run_id=logger.run_id)
+            logger.log_hyperparams(flat_parameters(self.config))
+        return logger
 
     def _fit(self, logger: Any) -> float:
         run, size = self.run, self.cases.size
@@ -119,8 +126,10 @@ class FoldRun:
         )
         started = time.perf_counter()
         resume = str(run.last) if run.last.exists() else None
+        data = self._data(self.model.grid(*size))
         try:
-            trainer.fit(module, self._data(self.model.grid(*size)), ckpt_path=resume, weights_only=True)
+            with leading(trainer):
+                trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # how Lightning passes Ctrl-C on
             raise KeyboardInterrupt from None
         return time.perf_counter() - started
@@ -130,17 +139,20 @@ class FoldRun:
             CaseDataset, self.cases, self.labels, grid=grid, reduction=self.reduction, seed=self.seed
         )
         train_rows, validation_rows = self.rows.train, np.union1d(self.rows.held_out, self.rows.selection)
-        if self.settings.overfit_batches:  # Lightning's own switch would put another sampler in
-            train_rows = validation_rows = train_rows[: self.settings.overfit_batches * self.settings.batch_size]
+        settings = self.settings
+        if settings.overfit_batches:  # Lightning's own switch would put another sampler in
+            count = settings.overfit_batches * settings.batch_size * settings.devices
+            train_rows = validation_rows = train_rows[:count]
         return LesionDataModule(
             train=dataset(augmentation=self.augmentation),
             validation=dataset(augmentation=None),
             train_rows=train_rows,
             validation_rows=validation_rows,
-            batch_size=self.settings.batch_size,
-            num_workers=self.settings.num_workers,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
             clip=self.clip,
             seed=self.seed,
+            processes=settings.devices,
         )
 
     @property
@@ -194,7 +206,11 @@ class FoldRun:
 
 
 def begin(
-    run: RunFolder, config: Mapping[str, Any], settings: TrainerSettings, fingerprints: Mapping[str, str]
+    run: RunFolder,
+    config: Mapping[str, Any],
+    settings: TrainerSettings,
+    fingerprints: Mapping[str, str],
+    parts: Mapping[str, Sequence[str]],
 ) -> Hardware:
     """Record what a new run is, or check that a resumed one is still the same.
 
@@ -203,6 +219,7 @@ def begin(
         config: The composed configuration, plain.
         settings: Of the training loop.
         fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
+        parts: image_ids of the cases to train on, held out and to select by.
 
     Returns:
         The choices for the machine; a resumed run keeps those that it began with.
@@ -217,11 +234,13 @@ def begin(
             f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
             "Remove that folder to begin anew."
         )
-    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last)
+    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last, settings.devices)
     if "precision" in record:  # a resumed run keeps what was chosen, or it would not end in the same weights
         hardware = Hardware(hardware.accelerator, record["precision"], record["channels_last"])
     chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last}
-    run.update_record(**fingerprints, **chosen)
-    with replacing(run.config) as temporary:
-        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+    if is_leader():
+        run.update_record(**fingerprints, **chosen)
+        write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
+        with replacing(run.config) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
     return hardware

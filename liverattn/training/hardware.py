@@ -29,6 +29,7 @@ def choose_hardware(
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
     channels_last: bool | None = None,
+    devices: int = 1,
 ) -> Hardware:
     """Fill in what is left to the machine.
 
@@ -37,7 +38,7 @@ def choose_hardware(
     instructions emulates them several times slower than float32, so they are asked for.
 
     Raises:
-        InputError: A GPU is asked for and none is there, or an unknown choice.
+        InputError: More GPUs are asked for than are there, or an unknown choice.
     """
     if accelerator not in ("auto", "cpu", "gpu"):
         raise InputError(f"Expected trainer.accelerator to be auto, cpu or gpu, but got {accelerator!r}.")
@@ -49,6 +50,11 @@ def choose_hardware(
     if accelerator == "gpu" and not has_gpu:
         raise InputError("trainer=gpu: this machine has no GPU that torch can use. Use trainer=auto or trainer=cpu.")
     chosen: Literal["cpu", "gpu"] = "gpu" if has_gpu and accelerator != "cpu" else "cpu"
+    if chosen == "gpu" and devices > torch.cuda.device_count():
+        raise InputError(
+            f"Expected trainer.devices to be at most {torch.cuda.device_count()}, the number of GPUs that torch can "
+            f"use, but got {devices}. On the CPU (trainer.accelerator=cpu) there is no limit."
+        )
     return Hardware(
         accelerator=chosen,
         precision=_fast_precision(chosen) if precision == "auto" else precision,

@@ -47,8 +47,9 @@ class LesionModule(pl.LightningModule):
         object.__setattr__(self, "network", network)
 
     def on_train_epoch_start(self) -> None:
-        """Let what is random inside the network (dropout) depend on (seed, epoch): a resumed run repeats it."""
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
+        """Let what is random in the network (dropout) depend on (seed, epoch, process): a resumed run repeats it."""
+        entropy = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(entropy.generate_state(1)[0]))
         # After validation Lightning restores flags only; a traced trunk also has to change its graph back.
         self.model.train()
         for stage in self.frozen:  # their batch statistics stand still
@@ -70,7 +71,7 @@ class LesionModule(pl.LightningModule):
         attention = attention_loss(scores, batch["target"], batch["target_weight"])
         loss: Tensor = outputs + self.alpha * attention
         values = {f"{stage}/loss": loss, f"{stage}/loss_outputs": outputs, f"{stage}/loss_attention": attention}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
         return loss, logits, scores
 
     def _mixed(self, batch: Batch, batch_idx: int) -> Batch:

@@ -6,18 +6,22 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liverattn.errors import InputError
 from liverattn.training.hardware import Hardware
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+# AUCs and speed are of all processes already when one of them logs them.
+warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(val/auc|val/score|images_per_second)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +30,15 @@ class TrainerSettings:
 
     Attributes:
         max_epochs: Passes over the training cases.
-        batch_size: Cases per step.
+        batch_size: Cases per step of one process: a step takes ``devices * batch_size``.
         mixup: Parameter a of Beta(a, a), from which mixup's gamma is drawn; 0 switches mixup off.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         precision: ``auto``, ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         channels_last: Memory format; None: what is fast here.
-        num_workers: Loader processes; None: what suits the machine.
+        num_workers: Loader processes of each process; None: what suits the machine.
+        devices: Processes that train together, each on a GPU of its own or on the CPU. Gradients are averaged over
+            them, batch statistics are not: they are those of each process's own cases, and the first one's are kept.
+        strategy: ``ddp``, or ``auto``: that if there are several devices.
         ema: Decay of a running average of the weights, which is then validated and kept; None: no average.
         compile: Use ``torch.compile``.
         deterministic: ``auto`` (on a GPU: where a deterministic kernel exists), True (strict) or False.
@@ -48,6 +55,8 @@ class TrainerSettings:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool | None = None
     num_workers: int | None = None
+    devices: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     ema: float | None = None
     compile: bool = False
     deterministic: bool | Literal["auto"] = "auto"
@@ -58,11 +67,14 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
-        for name, smallest in (("max_epochs", 1), ("batch_size", 2), ("mixup", 0), ("overfit_batches", 0)):
+        limits = {"max_epochs": 1, "batch_size": 2, "mixup": 0, "overfit_batches": 0, "devices": 1}
+        for name, smallest in limits.items():
             if getattr(self, name) < smallest:
                 raise InputError(f"Expected trainer.{name} to be at least {smallest}, but got {getattr(self, name)}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
+        if self.strategy not in ("auto", "ddp"):
+            raise InputError(f"Expected trainer.strategy to be auto or ddp, but got {self.strategy!r}.")
 
     def build(
         self, hardware: Hardware, folder: Path, callbacks: Sequence[Callback], logger: Logger | None
@@ -74,33 +86,42 @@ class TrainerSettings:
             folder: Of the run.
             callbacks: In order; the weights average is put behind them, so that they see the averaged weights.
             logger: Of the metrics, or None.
+
+        Raises:
+            InputError: An unknown profiler, or a folder whose name further processes cannot be given.
         """
+        if self.devices > 1 and '"' in str(folder):
+            raise InputError(
+                f"trainer.devices={self.devices} cannot use the run folder {folder}: further processes cannot be given "
+                "a path with a quotation mark. Choose another name, or another place with paths.outputs."
+            )
         more: list[Callback] = [] if logger is None else [LearningRateMonitor("epoch")]
         if self.ema is not None:
-            more.append(EMAWeightAveraging(decay=self.ema))
+            # Interpolation leaves constants as they are (the image mean is a buffer, too); the sum of Lightning's own
+            # class for this moves their last digits, and a resumed run would begin with them unmoved.
+            more.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(self.ema)))  # type: ignore[no-untyped-call]
         # Its advertisements and notes on hardware; warnings pass.
-        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         is_terminal = sys.stderr.isatty()
         if is_terminal:
             more.append(TQDMProgressBar(leave=False))
-        limits: dict[str, Any] = (
-            {}
-            if self.limit_batches is None
-            else {
-                "limit_train_batches": self.limit_batches,
-                "limit_val_batches": self.limit_batches,
-            }
-        )
         on_gpu = hardware.accelerator == "gpu"
         return pl.Trainer(
             max_epochs=self.max_epochs,
             accelerator=hardware.accelerator,
-            devices=1,
+            devices=self.devices,
+            strategy=self.strategy,
+            # Starts the processes itself, also within a job of a cluster that has only one task.
+            plugins=[LightningEnvironment()] if self.devices > 1 else [],
+            use_distributed_sampler=False,  # our own one shares the rows
             precision=hardware.precision,
             callbacks=[*callbacks, *more],
             logger=logger if logger is not None else False,
             default_root_dir=folder,
             deterministic=("warn" if on_gpu else False) if self.deterministic == "auto" else self.deterministic,
+            limit_train_batches=self.limit_batches,
+            limit_val_batches=self.limit_batches,
             gradient_clip_val=self.gradient_clip,
             profiler=self._profiler(folder),
             enable_checkpointing=True,
@@ -108,7 +129,6 @@ class TrainerSettings:
             enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # nothing is logged per step; a larger number would only warn
-            **limits,
         )
 
     def _profiler(self, folder: Path) -> Profiler | None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,6 +22,7 @@ from liverattn.data.labels import case_labels
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
+from liverattn.errors import InputError
 
 GRID = (4, 5)
 TRAIN, HELD_OUT = np.array([0, 1, 2, 4, 5, 7, 8]), np.array([3, 6, 9])
@@ -36,7 +40,9 @@ def prepared(cases: Callable[..., Manifest], tmp_path: Path) -> Prepared:
     return prepare_cases(manifest, Preprocessing(height=32, width=46), tmp_path / "cache", workers=1), labels
 
 
-def module(prepared: Prepared, *, workers: int = 0, seed: int = 3, clip: bool = False) -> LesionDataModule:
+def module(
+    prepared: Prepared, *, workers: int = 0, seed: int = 3, clip: bool = False, processes: int = 1
+) -> LesionDataModule:
     shared: dict[str, Any] = {"grid": GRID, "seed": seed}
     return LesionDataModule(
         train=CaseDataset(*prepared, augmentation=Augmentation(), **shared),
@@ -47,6 +53,7 @@ def module(prepared: Prepared, *, workers: int = 0, seed: int = 3, clip: bool = 
         num_workers=workers,
         clip=clip,
         seed=seed,
+        processes=processes,
     )
 
 
@@ -218,6 +225,65 @@ def test_sampler_order_depends_on_seed_and_epoch() -> None:
     assert len(sampler) == 50
 
 
+def shares(count: int, processes: int, *, shuffle: bool, epoch: int = 0) -> list[list[int]]:
+    """Rows 100, 101, ... of every process in one epoch."""
+    common: dict[str, Any] = {"seed": 1, "shuffle": shuffle, "epoch": epoch, "processes": processes}
+    samplers = [EpochSampler(np.arange(100, 100 + count), rank=rank, **common) for rank in range(processes)]
+    assert {len(list(sampler)) for sampler in samplers} == {len(samplers[0])}
+    assert {number for sampler in samplers for _, number in sampler} <= {epoch}
+    return [[row for row, _ in sampler] for sampler in samplers]
+
+
+def test_processes_share_the_rows_by_hand() -> None:
+    assert shares(5, 2, shuffle=False) == [[100, 102, 104], [101, 103, 100]]  # 100 comes twice
+    assert shares(4, 3, shuffle=False) == [[100, 103], [101, 100], [102, 101]]
+    assert shares(1, 3, shuffle=False) == [[100], [100], [100]]
+    assert shares(4, 2, shuffle=False) == [[100, 102], [101, 103]]
+    order = shares(5, 1, shuffle=True)[0]
+    assert shares(5, 2, shuffle=True) == [[order[0], order[2]], [order[1], order[3]]]  # order[4] is left out
+
+
+@given(count=st.integers(1, 60), processes=st.integers(1, 7), size=st.integers(1, 9), epoch=st.integers(0, 5))
+def test_a_step_of_all_processes_is_a_step_of_one_with_larger_batches(
+    count: int, processes: int, size: int, epoch: int
+) -> None:
+    (alone,), parts = shares(count, 1, shuffle=True, epoch=epoch), shares(count, processes, shuffle=True, epoch=epoch)
+    for start in range(0, len(parts[0]) - size + 1, size):
+        together = {row for part in parts for row in part[start : start + size]}
+        assert together == set(alone[start * processes : (start + size) * processes])
+    trained = [row for part in parts for row in part]
+    assert len(trained) == len(set(trained)) == count - count % processes
+    validated = [row for part in shares(count, processes, shuffle=False, epoch=epoch) for row in part]
+    assert set(validated) == set(range(100, 100 + count))
+    assert len(validated) - count == -count % processes
+
+
+def test_a_case_is_the_same_in_any_number_of_processes(prepared: Prepared) -> None:
+    def of_rank(rank: int) -> LesionDataModule:
+        data = module(prepared, processes=2)
+        data.trainer = SimpleNamespace(global_rank=rank)  # type: ignore[assignment]
+        return data
+
+    for number in (0, 3):
+        (one, *_), (other, *_) = (epoch(of_rank(rank).train_dataloader(), number) for rank in (0, 1))
+        alone = {
+            row: batch["image"][place]
+            for batch in epoch(module(prepared).train_dataloader(), number)
+            for place, row in enumerate(batch["row"].tolist())
+        }
+        assert not set(rows([one])) & set(rows([other]))
+        for batch in (one, other):
+            for place, row in enumerate(batch["row"].tolist()):
+                assert torch.equal(batch["image"][place], alone[row])
+    assert [rows(epoch(of_rank(rank).val_dataloader(), 0)) for rank in (0, 1)] == [[3, 9], [6, 3]]
+
+
+def test_too_few_cases_for_the_processes_are_refused(prepared: Prepared) -> None:
+    assert len(epoch(module(prepared, processes=3).train_dataloader(), 0)) == 1  # of 7 cases
+    with pytest.raises(InputError, match=r"trainer.devices=4 needs at least 8 training cases.* but there are 7\."):
+        module(prepared, processes=4)
+
+
 def test_small_training_sets_keep_their_last_batch(prepared: Prepared) -> None:
     data = module(prepared)
     assert [len(batch["row"]) for batch in epoch(data.train_dataloader(), 0)] == [2, 2, 2]  # of 7
@@ -226,7 +292,7 @@ def test_small_training_sets_keep_their_last_batch(prepared: Prepared) -> None:
 
 
 def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    def automatic() -> LesionDataModule:
+    def automatic(processes: int = 1) -> LesionDataModule:
         dataset = CaseDataset(*prepared, grid=GRID)
         return LesionDataModule(
             train=dataset,
@@ -237,6 +303,7 @@ def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pyt
             num_workers=None,
             clip=False,
             seed=0,
+            processes=processes,
         )
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -244,3 +311,5 @@ def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert automatic().num_workers == 8
+    monkeypatch.setattr("os.cpu_count", lambda: 9)
+    assert automatic(processes=3).num_workers == 3

@@ -11,7 +11,15 @@ import pytest
 from matplotlib.colorbar import Colorbar
 from numpy.typing import NDArray
 
-from liverattn.reporting.figures import RESEARCH_ONLY, AttentionPanel, RocPanel, attention_figure, roc_figure
+from liverattn.reporting.figures import (
+    RESEARCH_ONLY,
+    AttentionPanel,
+    RocFoldsPanel,
+    RocPanel,
+    attention_figure,
+    roc_figure,
+    roc_folds_figure,
+)
 
 Float = NDArray[np.float64]
 SIZE = (48, 69)
@@ -141,7 +149,7 @@ def test_sheets_are_as_large_as_their_panels_need(
     assert sum(box.width * box.height for box in boxes) > 0.5 * count / (rows * columns)  # the rest is captions
 
 
-@pytest.mark.parametrize("draw", [attention_figure, roc_figure])
+@pytest.mark.parametrize("draw", [attention_figure, roc_figure, roc_folds_figure])
 def test_nothing_to_show_is_said_in_the_picture(
     draw: Callable[..., None], tmp_path: Path, drawn: list[matplotlib.figure.Figure]
 ) -> None:
@@ -191,3 +199,41 @@ def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(IndexError, match="did not match"):
         roc_figure([RocPanel("lesion", {"lesion": (np.array([0.0, 1]), np.zeros(3))})], tmp_path / "roc.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def fold(truth: list[float], score: list[float]) -> tuple[Float, Float]:
+    return np.array(truth), np.array(score)
+
+
+def test_folds_and_their_mean_by_hand(tmp_path: Path, drawn: list[matplotlib.figure.Figure]) -> None:
+    perfect, half = fold([1, 0, 1, 0], [0.9, 0.1, 0.8, 0.2]), fold([1, 0, 1, 0, np.nan], [0.9, 0.7, 0.2, 0.1, 0.5])
+    undefined = fold([0, 0, 0], [0.1, 0.2, 0.3])
+    curves = {"lesion": [perfect, half, undefined], "hcc": [undefined, undefined], "cyst": [half]}
+    roc_folds_figure([RocFoldsPanel("mixed", curves)], tmp_path / "figure5.png")
+    assert read(tmp_path / "figure5.png").shape[0] > 400
+    (axes,) = drawn[0].axes
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("mixed", "1 - specificity", "sensitivity")
+    legend = axes.get_legend()
+    assert legend is not None
+    # Areas 1 and 3/4: .9 (+), .7 (-), .2 (+), .1 (-).
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"lesion 0.875 ({np.std([1, 0.75], ddof=1):.3f}, 2 of 3 fold runs)",
+        "hcc: undefined",
+        "cyst 0.750 (-)",
+    ]
+    _, first, second, mean, *_ = axes.lines
+    assert first.get_linewidth() == second.get_linewidth() < mean.get_linewidth()
+    assert first.get_color() == second.get_color() == mean.get_color() != axes.lines[-1].get_color()
+    x, y = np.asarray(mean.get_xdata()), np.asarray(mean.get_ydata())
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    # Up to a false positive rate of 1/2 one fold is at 1, the other at 1/2.
+    assert y[1:][x[1:] < 0.5] == pytest.approx(0.75) and y[x >= 0.5] == pytest.approx(1)
+    assert (np.diff(y) >= 0).all()
+
+
+def test_cases_without_a_score_take_no_part_in_a_fold(tmp_path: Path, drawn: list[matplotlib.figure.Figure]) -> None:
+    unscored = fold([1, 0, 1], [np.nan, np.nan, np.nan])
+    roc_folds_figure([RocFoldsPanel("a", {"a": [unscored, fold([0, 1], [0.1, 0.2])]})], tmp_path / "a.png")
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["a 1.000 (-, 1 of 2 fold runs)"]

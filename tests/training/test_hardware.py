@@ -18,8 +18,11 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.patch = monkeypatch
 
-    def has(self, *, gpu: bool, gpu_bfloat16: bool = False, cpu: dict[str, object] | None = None) -> None:
+    def has(
+        self, *, gpu: bool, gpus: int = 1, gpu_bfloat16: bool = False, cpu: dict[str, object] | None = None
+    ) -> None:
         self.patch.setattr(torch.cuda, "is_available", lambda: gpu)
+        self.patch.setattr(torch.cuda, "device_count", lambda: gpus if gpu else 0)
         self.patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu_bfloat16)
         if cpu is None:
             self.patch.delattr(torch.cpu, "get_capabilities", raising=False)
@@ -62,6 +65,14 @@ def test_a_gpu_that_is_not_there_is_refused(machine: Machine) -> None:
     machine.has(gpu=False)
     with pytest.raises(InputError, match=r"no GPU that torch can use\. Use trainer=auto or trainer=cpu"):
         choose_hardware("gpu")
+
+
+def test_more_processes_than_gpus_are_refused(machine: Machine) -> None:
+    machine.has(gpu=True, gpus=2)
+    assert choose_hardware(devices=2).accelerator == "gpu"
+    with pytest.raises(InputError, match=r"trainer.devices to be at most 2, the number of GPUs .* but got 4"):
+        choose_hardware(devices=4)
+    assert choose_hardware("cpu", devices=4).accelerator == "cpu"
 
 
 def test_unknown_choices_list_the_valid_ones() -> None:

@@ -1,0 +1,108 @@
+"""Finished fold runs to Tables 2 and 3, Figure 5 and an ensemble: ``python -m liverattn.ensemble``. Needs no model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from liverattn.configuration import build, plain, verb
+from liverattn.errors import InputError
+from liverattn.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from liverattn.comparison.results import Comparison
+    from liverattn.reporting.results import ResultTable
+
+
+@verb("ensemble")
+def main(cfg: DictConfig) -> None:
+    """Compare all architectures of one data set, average the best, write and show the results."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    comparison = compared(cfg)
+    tables = write(comparison, folder)
+    show(tables)
+    track(cfg, comparison, tables, folder)
+    print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'}")
+    print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))
+
+
+def compared(cfg: DictConfig) -> "Comparison":
+    """Find the fold runs, group and check them, rank the architectures and average the members."""
+    from liverattn.comparison.architectures import choose_data, finished_runs, group_architectures
+    from liverattn.comparison.members import PROTOCOLS, best_members, candidates, named_members
+    from liverattn.comparison.results import compare
+    from liverattn.comparison.scored import rank, read
+
+    data = None if cfg.get("data") is None else cfg.data.name
+    settings = plain(OmegaConf.masked_copy(cfg, ["members", "repeats", "weights"]))
+    protocol = cfg.protocol.name
+    if protocol not in PROTOCOLS:
+        raise InputError(f"Expected protocol to be one of {', '.join(PROTOCOLS)}, but got {protocol}.")
+    runs = choose_data(finished_runs(Path(cfg.runs)), data, cfg.assignment)
+    architectures = group_architectures(runs)
+    named = named_members(architectures, settings["members"])
+    found = candidates(architectures, named, inner=protocol == "inner", repeats=settings["repeats"])
+    ranking = rank(read(found), protocol)
+    chosen = best_members([scored.label for scored in ranking], named, cfg.best)
+    notes = list(found.notes)
+    if named is None and len(chosen) < cfg.best:
+        notes.append(f"Fewer architectures than best={cfg.best} are complete: the ensemble is made of {len(chosen)}.")
+    return compare(ranking, chosen, settings["weights"], protocol, are_named=named is not None, notes=notes)
+
+
+def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
+    """Write tables, figure and predictions, and last ``metrics.json`` with all numbers."""
+    from liverattn.comparison.curves import roc_panels
+    from liverattn.comparison.tables import pooled, protocols, table_2, table_3
+    from liverattn.reporting.figures import roc_folds_figure
+
+    made = [table_2(comparison), table_3(comparison), protocols(comparison), pooled(comparison)]
+    tables = [table for table in made if table is not None]
+    for path in folder.glob("table3.*"):  # data without types may have taken the place of data with types
+        path.unlink()
+    for table in tables:
+        table.write(folder)
+    roc_folds_figure(roc_panels(comparison), folder / "figure5.png")
+    with replacing(folder / "predictions.parquet") as temporary:
+        comparison.predictions().to_parquet(temporary, index=False)
+    write_json(folder / "metrics.json", comparison.record())
+    return tables
+
+
+def show(tables: Sequence["ResultTable"]) -> None:
+    """Print the tables, as wide as they are where the output is not a terminal, and each note once."""
+    from rich.console import Console
+
+    for table in tables:
+        shown = table.terminal()
+        console, natural = Console(), Console(width=1000).measure(shown).maximum
+        (console if console.is_terminal else Console(width=natural)).print(shown)
+    print("\n".join(f"- {note}" for note in dict.fromkeys(note for table in tables for note in table.notes)))
+
+
+def track(cfg: DictConfig, comparison: "Comparison", tables: Sequence["ResultTable"], folder: Path) -> None:
+    """Publish the results as one MLflow run, in the place of the one that an earlier call published."""
+    from liverattn.tracking import versions
+
+    tracking, note = build(cfg.tracking), folder / "mlflow.json"
+    files = [folder / f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")]
+    with TemporaryDirectory() as upload:
+        shared = Path(upload) / "predictions.parquet"
+        tracking.shared_predictions(comparison.predictions()).to_parquet(shared, index=False)
+        run_id = tracking.publish(
+            cfg.name,
+            {**comparison.tags(), "git_commit": versions()["git_commit"]},
+            [*files, folder / "figure5.png", folder / "metrics.json", shared],
+            comparison.tracked_numbers(),
+            replaces=json.loads(note.read_text())["run_id"] if note.exists() else None,
+        )
+    if run_id is not None:
+        write_json(note, {"run_id": run_id})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""From a command line to the cells of a sweep."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from liverattn.configuration import plain
+from liverattn.errors import InputError
+from liverattn.sweeps.record import Cell, Sweep, known_or_new
+from liverattn.tracking import run_tags
+
+# What the tags of a cell say already.
+TAGGED = (
+    "+experiment", "experiment", "backbone", "data", "protocol", "protocol.name", "protocol.repeat", "protocol.fold",
+    "model.attention.lambdas", "model.attention.alpha", "seed",
+)  # fmt: skip
+
+
+def described_sweep(combinations: Sequence[Sequence[str]], configs: Sequence[DictConfig], config: DictConfig) -> Sweep:
+    """What a sweep consists of.
+
+    Args:
+        combinations: Overrides of each cell.
+        configs: Composed for each cell.
+        config: Composed for the sweep itself.
+
+    Raises:
+        InputError: A cell asks for several processes.
+    """
+    refuse_ddp(configs)
+    common = set.intersection(*(set(overrides) for overrides in combinations))
+    outputs = Path(config.paths.outputs)
+    cells = [_cell(*pair, common, outputs) for pair in zip(combinations, configs, strict=True)]
+    preset = config.hydra.runtime.choices.get("sweep")
+    experiments = ", ".join(dict.fromkeys(cell.tags["experiment"] for cell in cells))
+    return known_or_new(
+        outputs,
+        cells,
+        name=experiments if preset is None else f"{preset} ({experiments})",
+        command=shlex.join(["python", "-m", "liverattn.train", *sys.argv[1:]]),
+        started=time.time(),
+        jobs=min(_jobs(config.hydra.launcher), len(cells)),
+    )
+
+
+def _cell(overrides: Sequence[str], cfg: DictConfig, common: set[str], outputs: Path) -> Cell:
+    tags = run_tags(plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])), {})
+    del tags["git_commit"]  # of each run, when it is worked on
+    other = [text for text in overrides if text not in common and text.split("=", 1)[0] not in TAGGED]
+    return Cell(
+        overrides=tuple(overrides),
+        # Relative, so that the outputs can be moved.
+        folder=os.path.relpath(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir, outputs),
+        epochs=cfg.trainer.max_epochs,
+        tags={**tags, "settings": " ".join(other)},
+    )
+
+
+def _jobs(launcher: DictConfig) -> int:
+    if "n_jobs" in launcher:
+        from joblib import effective_n_jobs
+
+        return int(effective_n_jobs(launcher.n_jobs))
+    if "submitit_folder" in launcher:
+        return int(launcher.get("array_parallelism", sys.maxsize))
+    return 1
+
+
+def refuse_ddp(configs: Sequence[DictConfig]) -> None:
+    """Refuse cells that are trained by several processes.
+
+    Raises:
+        InputError: A cell asks for them.
+    """
+    for cfg in configs:
+        devices = OmegaConf.select(cfg, "trainer.devices", default=1)
+        strategy = str(OmegaConf.select(cfg, "trainer.strategy", default="auto"))
+        if devices != 1 or strategy.startswith("ddp"):
+            raise InputError(
+                "A sweep cannot train a cell with several processes, but got "
+                f"trainer.devices={devices}, trainer.strategy={strategy}: each further process would begin the whole "
+                "sweep again. Run the cells one by one, without -m; or keep trainer.devices=1 and work on several "
+                "cells at once with hydra/launcher=joblib or hydra/launcher=slurm."
+            )
