@@ -55,13 +55,17 @@ class MlflowTracking:
     @property
     def is_local(self) -> bool:
         """The database lies in ``folder``."""
-        return self.uri is None and not os.environ.get("MLFLOW_TRACKING_URI")
+        # Not whether the variable is set: MLflow sets it to the address when the first run of a process is tracked.
+        return self.address == f"sqlite:///{self._database}"
 
     @property
     def address(self) -> str:
         """Tracking URI in force."""
-        local = f"sqlite:///{Path(self.folder).resolve() / 'mlflow.db'}"
-        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._database}"
+
+    @property
+    def _database(self) -> Path:
+        return Path(self.folder).resolve() / "mlflow.db"
 
     def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> "MLFlowLogger":
         """Open a new run, or the one that a resumed fold run had.
@@ -99,9 +103,8 @@ class MlflowTracking:
         for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "pytorch_lightning"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         with self._alone():
-            database = Path(self.folder).resolve() / "mlflow.db"
-            if self.is_local and not database.exists():
-                with replacing(database) as temporary:
+            if self.is_local and not self._database.exists():
+                with replacing(self._database) as temporary:
                     MlflowClient(f"sqlite:///{temporary}").search_experiments()
             client = MlflowClient(self.address)
             known = client.get_experiment_by_name(self.experiment)

@@ -18,6 +18,8 @@ def test_the_database_lies_in_the_folder_unless_a_server_is_given(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
     assert tracking.address == "http://127.0.0.1:5999"
     assert not tracking.is_local
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # as MLflow itself does
+    assert tracking.is_local
     assert MlflowTracking(folder=str(tmp_path), uri="sqlite:///x.db").address == "sqlite:///x.db"
 
 

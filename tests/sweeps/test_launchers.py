@@ -21,7 +21,7 @@ def test_submitit_runs_every_cell_as_a_job(tiny: list[str], tmp_path: Path) -> N
     assert "NaN" in str(failed.error)
     assert " running: run optim.head_rate=0.02 repeat 0 fold 0" in out
     assert " done: run optim.head_rate=0.02 repeat 0 fold 0: score" in out
-    assert " failed: run optim.head_rate=1e+30 repeat 0 fold 0: " in out or "optim.head_rate=1e30" in out
+    assert " failed: run optim.head_rate=1e+30 repeat 0 fold 0: " in out
     assert "epoch   1/1" not in out
     assert "epoch   1/1" in (sweep.run(sweep.cells[0]).path / "output.log").read_text()
     assert "again: python -m liverattn.train" in out

@@ -105,7 +105,9 @@ def test_parent_and_children_of_a_sweep(
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new database: making it takes seconds."""
     folder = tmp_path_factory.mktemp("made")
-    MlflowTracking(folder=str(folder)).store()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        MlflowTracking(folder=str(folder)).store()
     return folder / "mlflow.db"
 
 
@@ -214,8 +216,9 @@ def test_a_database_that_was_being_made_when_its_process_was_killed(tmp_path: Pa
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(made: Path, tmp_path: Path) -> Iterator[str]:
     """A tracking server of its own on this machine."""
+    shutil.copy(made, tmp_path / "server.db")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -226,9 +229,10 @@ def server(tmp_path: Path) -> Iterator[str]:
         "--artifacts-destination",
         str(tmp_path / "a"),
     ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its job runner would start eight more processes.
+    switches = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | switches, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):
         with suppress(OSError), urllib.request.urlopen(f"{address}/health") as answer:
@@ -246,5 +250,6 @@ def test_a_tracking_server_works_as_the_database_does(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    check_states(MlflowTracking(folder=str(tmp_path / "outputs")), recorded(tmp_path / "outputs"))
+    tracking = MlflowTracking(folder=str(tmp_path / "outputs"), experiment="one that is new")
+    check_states(tracking, recorded(tmp_path / "outputs"))
     assert not (tmp_path / "outputs" / "mlflow.db").exists()
