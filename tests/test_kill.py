@@ -13,16 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pandas as pd
 import pytest
+import torch
 
+from liverattn import train
 from liverattn.runs import find_runs
 from liverattn.sweeps.record import find_sweeps
-from tests.conftest import TINY
+from tests.conftest import TINY, Result
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 600  # seconds that a tiny sweep may take on a slow machine before it counts as hanging
@@ -148,10 +152,20 @@ def left_over(leaders: list[int], patience: float = 10) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_sweeps_end_with_the_tables_of_an_undisturbed_one(tmp_path: Path) -> None:
-    command = sweep_command("joblib", "model.attention.lambdas=[1],[0.25,1]")
-    seconds = undisturbed(command, tmp_path / "whole")
-    kills, _ = disturbed(command, tmp_path / "parts", 2, seconds, random.Random(0))
+def test_killed_sweeps_end_with_the_tables_of_an_undisturbed_one(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = "model.attention.lambdas=[1],[0.25,1]"
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(joblib.cpu_count() // 2, 1))  # as each of two jobs has: sums depend on it
+    started = time.monotonic()
+    whole = command(train.main, "-m", *TINY, swept, "tracking=none")
+    seconds = time.monotonic() - started + 20  # of starting processes
+    torch.set_num_threads(threads)
+    assert whole.status == 0, whole.err
+    kills, _ = disturbed(sweep_command("joblib", swept), tmp_path / "parts", 2, seconds, random.Random(0))
     assert kills > 0
     compare(tmp_path / "whole", tmp_path / "parts")
 
