@@ -48,7 +48,7 @@ prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=
 	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)
 
 ui: setup ## Browse runs in MLflow's UI on this machine only
-	MLFLOW_DISABLE_TELEMETRY=true .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
 
 test: setup ## All tests (under 10 minutes on two cores)
 	$(RUN) -m pytest $(ARGS)

@@ -100,19 +100,34 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that determines a fold run's training.
 
     ``protocol.name`` is not in it: the protocols ``paper`` and ``last`` read different epochs of the same training.
+    1 and 1.0 are the same, and so are places below the outputs, wherever these lie.
     """
-    return {
+    kept = {
         key: {name: item for name, item in value.items() if name not in NOT_IDENTITY_OF[key]}
         if key in NOT_IDENTITY_OF
         else value
         for key, value in config.items()
         if key not in NOT_IDENTITY
     }
+    normalized: dict[str, Any] = _normalized(kept, config.get("paths", {}).get("outputs"))
+    return normalized
+
+
+def _normalized(value: Any, outputs: str | None) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _normalized(item, outputs) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_normalized(item, outputs) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and outputs is not None and value.startswith(f"{outputs}/"):
+        return f"outputs{value.removeprefix(outputs)}"
+    return value
 
 
 def _cell(*, _root_: DictConfig) -> str:
     """Eight digits that differ between configurations with different results."""
-    parts = {key: _root_[key] for key in _root_ if key not in NOT_IDENTITY}
+    parts = {key: _root_[key] for key in _root_ if key == "paths" or key not in NOT_IDENTITY}
     values = {str(key): plain(value) if OmegaConf.is_config(value) else value for key, value in parts.items()}
     return digest(identity(values))[:8]
 

@@ -110,7 +110,7 @@ class RunFolder:
             RunBusyError: Another process works on it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked(fcntl.LOCK_EX, patience=5):  # somebody may be asking for the state just now
+        with self._locked(fcntl.LOCK_EX, patience=10):  # somebody may be asking for the state just now
             self.update_record(state="running", error=None)
             try:
                 yield

@@ -60,12 +60,20 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 def test_the_identity_is_what_decides_the_result() -> None:
     base = identity(_plain(composed()))
-    same = ("trainer.num_workers=2", "tracking=none", "paths.cache=elsewhere", "protocol=last")
+    same = (
+        "trainer.num_workers=2",
+        "tracking=none",
+        "paths.cache=elsewhere",
+        "paths.outputs=/elsewhere",
+        "protocol=last",
+        "model.attention.lambdas=[1]",
+    )
     other = (
         "model.attention.lambdas=[4]",
         "seed=1",
         "protocol.fold=2",
         "data.seed=1",
+        "data.root=/elsewhere",
         "optim.trunk_rate=0.5",
         "protocol=inner",
     )

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,21 @@ def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[
     assert versions["torch"] == torch.__version__.split("+")[0] and versions["git_commit"]
     shared = pd.read_parquet(artifacts / "predictions.parquet")
     assert not shared["image_id"].str.startswith("phantom").any() and len(shared) == len(run.read_predictions())
+
+
+def test_a_run_killed_while_it_finished_goes_on_with_other_workers_in_the_same_mlflow_run(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command(train.main, *tiny, "trainer.max_epochs=1").status == 0
+    run = only_run(tmp_path / "outputs")
+    before = numbers(run)
+    run.metrics.unlink()
+    result = command(train.main, *tiny, "trainer.max_epochs=1", "trainer.num_workers=1")
+    assert result.status == 0, result.err
+    assert numbers(run) == before
+    with closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as database:
+        (found,) = database.execute("SELECT name, status FROM runs").fetchall()
+    assert found == (f"run/{run.path.name}", "FINISHED")
 
 
 def test_a_set_with_two_outputs_writes_no_type_copy(command: Command, tiny: list[str], tmp_path: Path) -> None:

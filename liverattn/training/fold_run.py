@@ -105,8 +105,9 @@ class FoldRun:
         write_json(self.run.metrics, metrics)
 
     def _logger(self) -> Any:
-        logger = self.tracking.logger(self.run.path.name, self.tags, self.run.record().get("mlflow_run_id"))
-        if logger is not None:
+        known = self.run.record().get("mlflow_run_id")
+        logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
+        if logger is not None and logger.run_id != known:  # MLflow refuses parameters that changed, such as places
             self.run.update_record(mlflow_run_id=logger.run_id)
             logger.log_hyperparams(flat_parameters(self.config))
         return logger

@@ -183,7 +183,7 @@ def busy_writer(folder: str, number: int) -> str:
     try:
         client, experiment = MlflowTracking(folder=folder).store()
         run = client.create_run(experiment, tags={"number": str(number)}).info.run_id
-        for step in range(15):
+        for step in range(6):
             for name in ("train/loss", "val/loss", "val/auc_lesion", "lr"):
                 client.log_metric(run, name, step, step=step)
         client.set_terminated(run)
@@ -203,7 +203,7 @@ def test_eight_processes_make_and_fill_one_database_at_once(tmp_path: Path) -> N
     (experiment,) = [found for found in client.search_experiments() if found.name == "liverattn"]
     found = client.search_runs([experiment.experiment_id])
     assert {run.data.tags["number"] for run in found} == {str(number) for number in range(8)}
-    assert all(len(client.get_metric_history(run.info.run_id, "lr")) == 15 for run in found)
+    assert all(len(client.get_metric_history(run.info.run_id, "lr")) == 6 for run in found)
 
 
 def test_a_database_that_was_being_made_when_its_process_was_killed(tmp_path: Path) -> None:

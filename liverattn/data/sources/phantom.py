@@ -2,10 +2,11 @@
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _render_all(jobs: list[Job], workers: int | None) -> None:
             _render_one(job)
         return
     # Spawned, not forked: a forked child inherits the locks of the parent's threads.
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_with_parent)
     try:
         for _ in track(
             pool.map(_render_one, jobs, chunksize=4),
@@ -89,6 +90,17 @@ def _render_all(jobs: list[Job], workers: int | None) -> None:
             pass
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    # A pool whose parent was killed would wait for work for ever.
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _render_one(job: Job) -> None:
