@@ -162,6 +162,7 @@ def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_pa
     refused(run(), "b, repeat 0, fold 0", str(leaking), "was trained on the patient of", split["held_out"][0])
     (leaking / "predictions.parquet").write_bytes(b"")
     refused(run(), str(leaking / "predictions.parquet"), "cannot be read")
+    assert not any(path.is_file() for path in folder(tmp_path).iterdir())
 
 
 def test_mlflow_gets_one_run_without_patients(command: Command, tmp_path: Path) -> None:

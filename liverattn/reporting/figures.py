@@ -1,8 +1,9 @@
 """Figures: ROC curves (Fig. 5) and attention maps over images (Fig. 4). Numbers in, files out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.metrics import roc_curve
 
 from liverattn.files import replacing
 
+Panel = TypeVar("Panel")
 RESEARCH_ONLY = "Research use only"
 PANEL_HEIGHT = 1.6  # of one image, inches
 
@@ -41,15 +43,25 @@ def roc_figure(panels: Sequence[RocPanel], path: Path) -> None:
         panels: Any number; without any, the picture says so.
         path: Of the PNG.
     """
-    if not panels:
-        return _save_notice("No ROC curve to show.", path)
-    figure = Figure(figsize=(4.6 * len(panels), 5), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    figure = Figure(figsize=(4.6 * max(len(panels), 1), 5), layout="constrained")
+    for axes, panel in _roc_axes(figure, panels):
         for name, (truth, score) in panel.curves.items():
             _draw_curve(axes, name, truth, score)
         _finish_roc(axes, panel.title, "AUC (positive / negative cases)")
-    figure.supxlabel(f"{RESEARCH_ONLY}.", fontsize="small")
+    _save_roc(figure, panels, "", path)
+
+
+def _roc_axes(figure: Figure, panels: Sequence[Panel]) -> Iterator[tuple[Axes, Panel]]:
+    if panels:
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+            yield axes, panel
+
+
+def _save_roc(figure: Figure, panels: Sequence[object], legend: str, path: Path) -> None:
+    if not panels:
+        return _save_notice("No ROC curve to show.", path)
+    figure.supxlabel(f"{legend}{RESEARCH_ONLY}.", fontsize="small")
     _save(figure, path)
 
 
@@ -87,16 +99,12 @@ def roc_folds_figure(panels: Sequence[RocFoldsPanel], path: Path) -> None:
         panels: Any number; without any, the picture says so.
         path: Of the PNG.
     """
-    if not panels:
-        return _save_notice("No ROC curve to show.", path)
-    figure = Figure(figsize=(4.6 * len(panels), 5), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    figure = Figure(figsize=(4.6 * max(len(panels), 1), 5), layout="constrained")
+    for axes, panel in _roc_axes(figure, panels):
         for k, (name, folds) in enumerate(panel.curves.items()):
             _draw_folds(axes, name, folds, f"C{k}")
         _finish_roc(axes, panel.title, "mean AUC (deviation over fold runs)")
-    figure.supxlabel(f"Thin: single fold runs. Thick: their mean. {RESEARCH_ONLY}.", fontsize="small")
-    _save(figure, path)
+    _save_roc(figure, panels, "Thin: single fold runs. Thick: their mean. ", path)
 
 
 def _draw_folds(

@@ -34,7 +34,14 @@ from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.progress import EpochLines
 from liverattn.training.protocol import FoldRows
-from liverattn.training.results import attention_panels, fold_predictions, protocol_epochs, roc_panels, run_metrics
+from liverattn.training.results import (
+    attention_panels,
+    epoch_predictions,
+    fold_predictions,
+    protocol_epochs,
+    roc_panels,
+    run_metrics,
+)
 from liverattn.training.trainer import TrainerSettings
 
 
@@ -170,7 +177,11 @@ class FoldRun:
                 "one task must occur there. Use fewer folds (protocol.folds, protocol.inner_folds) or more cases."
             )
         held_out = [outputs.only(self._selecting, keep=False) for outputs in recorded]
-        predictions = fold_predictions(held_out, chosen, self.manifest, self.cases, self.truth, self.tasks, lambdas)
+        tables = {
+            epoch: epoch_predictions(held_out[epoch], self.manifest, self.cases, self.truth, self.tasks, lambdas)
+            for epoch in {epoch for epochs in chosen.values() for epoch in epochs.values()}
+        }
+        predictions = fold_predictions(tables, chosen)
         self.run.write_predictions(predictions)
         shown = predictions[predictions["protocol"] == self.protocol]
         roc_figure(roc_panels(shown, self.tasks), self.run.path / "roc.png")

@@ -49,28 +49,13 @@ def protocol_epochs(
     return {**inner, "paper": best_epochs(held_out), "last": last_epochs(held_out)}
 
 
-def fold_predictions(
-    recorded: Sequence[Outputs],
-    chosen: Mapping[str, Mapping[str, int]],
-    manifest: Manifest,
-    cases: PreparedCases,
-    truth: NDArray[np.floating],
-    tasks: Sequence[Task],
-    lambdas: Sequence[float],
-) -> pd.DataFrame:
-    """One row per held-out case, task and protocol: names, truth, logits, attention quality.
+def fold_predictions(tables: Mapping[int, pd.DataFrame], chosen: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """One row per held-out case, task and protocol.
 
     Args:
-        recorded: Outputs of every epoch on the held-out cases.
+        tables: :func:`epoch_predictions` of every epoch that is chosen.
         chosen: Epoch by task, by protocol.
-        manifest: All cases.
-        cases: The same, prepared.
-        truth: (n, K) labels of all cases, NaN where unknown.
-        tasks: With K outputs in all.
-        lambdas: Scales of Eq. 3.
     """
-    needed = {epoch for epochs in chosen.values() for epoch in epochs.values()}
-    tables = {epoch: _epoch_predictions(recorded[epoch], manifest, cases, truth, tasks, lambdas) for epoch in needed}
     parts = []
     for protocol, epochs in chosen.items():
         for task, epoch in epochs.items():
@@ -79,7 +64,7 @@ def fold_predictions(
     return pd.concat(parts, ignore_index=True)
 
 
-def _epoch_predictions(
+def epoch_predictions(
     outputs: Outputs,
     manifest: Manifest,
     cases: PreparedCases,
@@ -87,6 +72,16 @@ def _epoch_predictions(
     tasks: Sequence[Task],
     lambdas: Sequence[float],
 ) -> pd.DataFrame:
+    """One row per held-out case: names, truth, logits, attention quality.
+
+    Args:
+        outputs: Of one epoch on the held-out cases.
+        manifest: All cases.
+        cases: The same, prepared.
+        truth: (n, K) labels of all cases, NaN where unknown.
+        tasks: With K outputs in all.
+        lambdas: Scales of Eq. 3.
+    """
     rows = outputs.rows
     names = [name for task in tasks for name in task.outputs]
     quality = [
