@@ -50,7 +50,7 @@ prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=
 ui: setup ## Browse runs in MLflow's UI on this machine only
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
 
-test: setup ## All tests (under 10 minutes on two cores)
+test: setup ## All tests
 	$(RUN) -m pytest $(ARGS)
 
 check: setup ## Style, types, layers
