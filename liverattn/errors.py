@@ -13,15 +13,28 @@ class InputError(ValueError):
     """
 
 
-def listing(heading: str, problems: Sequence[str], remedy: str = "") -> str:
-    """One message for several problems: heading, one line each (the first 50), remedy.
+class UnlabeledError(InputError):
+    """Images are at hand, but nobody has said yet what they show; the message says how to go on."""
 
-    Args:
+
+class InputListError(InputError):
+    """Several such problems at once, so that a person mends them all in one go.
+
+    The message has a heading, one line per problem (the first 50) and a remedy.
+
+    Attributes:
         heading: First line, without the closing colon.
-        problems: One line per problem.
+        problems: One line per problem, all of them.
         remedy: Last line; left out when empty.
     """
-    shown = [f"  - {problem}" for problem in problems[:MOST_LISTED]]
-    if len(problems) > MOST_LISTED:
-        shown.append(f"  ... and {len(problems) - MOST_LISTED} more")
-    return "\n".join([f"{heading}:", *shown, *([remedy] if remedy else [])])
+
+    def __init__(self, heading: str, problems: Sequence[str], remedy: str = "") -> None:
+        self.heading, self.problems, self.remedy = heading, tuple(problems), remedy
+        shown = [f"  - {problem}" for problem in self.problems[:MOST_LISTED]]
+        if len(self.problems) > MOST_LISTED:
+            shown.append(f"  ... and {len(self.problems) - MOST_LISTED} more")
+        super().__init__("\n".join([f"{heading}:", *shown, *([remedy] if remedy else [])]))
+
+    def __reduce__(self) -> tuple[type["InputListError"], tuple[str, tuple[str, ...], str]]:
+        # Exceptions travel between processes by their message alone otherwise.
+        return type(self), (self.heading, self.problems, self.remedy)

@@ -4,11 +4,12 @@ import errno
 import json
 import math
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.files import digest, file_digest, replacing, write_json
 
 
@@ -58,9 +59,12 @@ def test_digests(tmp_path: Path) -> None:
     assert digest({"a": 1, "b": [2.5]}) == digest({"b": [2.5], "a": 1}) != digest({"a": 1, "b": [2.50001]})
 
 
-def test_a_listing_is_cut_and_says_so() -> None:
-    text = listing("52 problems", [f"p{i}" for i in range(52)], "Mend them.")
-    assert text.splitlines()[0] == "52 problems:"
-    assert "p49" in text
-    assert "p50" not in text
-    assert text.endswith("... and 2 more\nMend them.")
+def test_a_list_of_problems_is_cut_in_its_message_and_says_so() -> None:
+    error = InputListError("52 problems", [f"p{i}" for i in range(52)], "Mend them.")
+    assert str(error).splitlines()[0] == "52 problems:"
+    assert "p49" in str(error)
+    assert "p50" not in str(error)
+    assert str(error).endswith("... and 2 more\nMend them.")
+    assert error.problems[51] == "p51"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.problems) == (str(error), error.problems)

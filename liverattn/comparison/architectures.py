@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from liverattn.configuration import identity
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
 from liverattn.runs import RunFolder, find_runs
 from liverattn.tracking import flat_parameters
@@ -165,12 +165,10 @@ def choose_data(runs: Sequence[FinishedRun], data: str | None, assignment: str |
         wanted = f"data={data}" if assignment is None else f"assignment={assignment}"
         raise InputError(f"No finished run is of {wanted}. Found: {', '.join(found)}.")
     lines = [_described(found) for found in by_assignment.values()]
-    raise InputError(
-        listing(
-            "The finished runs are of several data or fold assignments",
-            sorted(lines),
-            "Choose one: data=NAME or assignment=HASH",
-        )
+    raise InputListError(
+        "The finished runs are of several data or fold assignments",
+        sorted(lines),
+        "Choose one: data=NAME or assignment=HASH",
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from liverattn.comparison.architectures import Architecture, Cell, FinishedRun
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
 
 SERVED = {False: ("paper", "last"), True: ("inner", "paper", "last")}
@@ -175,7 +175,7 @@ def check_folds(folds: Sequence[FoldPredictions]) -> None:
     if not problems:
         problems = _leaks(folds)
     if problems:
-        raise InputError(listing("These fold runs cannot be compared", problems, REMEDY))
+        raise InputListError("These fold runs cannot be compared", problems, REMEDY)
 
 
 def _differences(first: FoldPredictions, second: FoldPredictions) -> Iterable[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from liverattn.comparison.architectures import Architecture, Cell
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
 
 PROTOCOLS = ("paper", "inner", "last")
@@ -86,7 +86,7 @@ def candidates(
             notes.append(f"{architecture.label} is left out: {problem}")
     if refused:
         remedy = "Train what is missing, choose repeats=[...] that all of them have, or name other members."
-        raise InputError(listing("These members cannot be averaged with the others", refused, remedy))
+        raise InputListError("These members cannot be averaged with the others", refused, remedy)
     return Candidates(tuple(complete), tuple(cells), (*notes, *_cell_notes(architectures, cells, inner=inner)))
 
 
@@ -122,7 +122,7 @@ def _reference_cells(
             f"Train them with {kind} (such as: python -m liverattn.train ... {kind} protocol.repeat={repeat} "
             f"protocol.fold={fold}), or choose repeats=[...] that one of them has wholly."
         )
-        raise InputError(listing("No architecture has all fold runs", lines, remedy))
+        raise InputListError("No architecture has all fold runs", lines, remedy)
     return cells
 
 

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from liverattn.data.images import ImageError, read_grey
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputListError
 from liverattn.files import digest, file_digest, replacing
 
 STEPS_VERSION = 1  # raise it when the same settings give other pixels
@@ -105,13 +105,11 @@ def _without_problems(
         if isinstance(result, str)
     ]
     if problems:
-        raise InputError(
-            listing(
-                f"{len(problems)} image(s) cannot be used",
-                problems,
-                "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
-                "The other images are prepared and stay so.",
-            )
+        raise InputListError(
+            f"{len(problems)} image(s) cannot be used",
+            problems,
+            "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
+            "The other images are prepared and stay so.",
         )
     return [result for result in results if not isinstance(result, str)]
 

@@ -63,7 +63,7 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     image_size(path)
     with _open(path) as image:
         try:
-            grey = _to_8_bit(_deep_color(path)) if _has_deep_color(image) else _to_grey(image)
+            grey = to_8_bit(_deep_color(path)) if _has_deep_color(image) else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if not grey.any():
@@ -73,7 +73,7 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
 def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _to_8_bit(np.asarray(image))
+        return to_8_bit(np.asarray(image))
     if "A" in image.getbands() or "transparency" in image.info:
         color = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), color).convert("RGB")
@@ -93,7 +93,8 @@ def _deep_color(path: Path) -> NDArray[np.int32]:
     return np.asarray(np.rint(pixels[..., :3] @ LUMA * opacity), dtype=np.int32)
 
 
-def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey values of any depth to 0 to 255, as :func:`read_grey` says; negative and undefined ones become 0."""
     is_float = np.issubdtype(values.dtype, np.floating)
     numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
     depth = next((bits for bits in BIT_DEPTHS if numbers.max() < 2**bits), None)

@@ -22,7 +22,7 @@ from pandera.errors import SchemaErrors
 
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.files import replacing
 
 LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
@@ -41,11 +41,13 @@ class Manifest:
             str or None; ``boxes`` (N, 4) float64 arrays, or None where they are unknown. Lesion-free cases have (0, 4).
         root: Folder that the paths are relative to.
         warnings: What a person should know and that stops nothing.
+        notes: What an import made of what it found, in its own words.
     """
 
     table: pd.DataFrame
     root: Path
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -204,7 +206,9 @@ def _file_violation(root: Path, row: dict[Any, Any]) -> tuple[str, str] | None:
     return None
 
 
-def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequence[str] = ()) -> Manifest:
+def check_manifest(
+    table: pd.DataFrame, root: Path, name: str, warnings: Sequence[str] = (), notes: Sequence[str] = ()
+) -> Manifest:
     """Check a table of cases against every invariant and convert it.
 
     Args:
@@ -213,6 +217,7 @@ def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequenc
         root: Folder that the paths are relative to.
         name: What the messages call the table: usually its file.
         warnings: Passed on.
+        notes: Passed on.
 
     Raises:
         InputError: Columns are absent, or any row breaks a rule or its image is absent or unreadable. The message lists
@@ -232,10 +237,10 @@ def check_manifest(table: pd.DataFrame, root: Path, name: str, warnings: Sequenc
         violations += [(row, *found) for found in [_file_violation(root, cells)] if found is not None]
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
-        raise InputError(listing(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again."))
+        raise InputListError(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again.")
     unused = ", ".join(str(column) for column in table.columns if column not in text)
     heard = [*warnings, f"{name}: column(s) not used: {unused}"] if unused else warnings
-    return Manifest(_converted(text.reset_index(drop=True)), root, tuple(heard))
+    return Manifest(_converted(text.reset_index(drop=True)), root, tuple(heard), tuple(notes))
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -276,15 +281,19 @@ def _known_boxes(cell: str | None, lesion: int) -> NDArray[np.float64] | None:
     return None if lesion else np.zeros((0, 4))
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     """Read and check a manifest (:func:`liverattn.data.spreadsheets.read_cells`); see the module's docstring.
+
+    Args:
+        path: The table.
+        root: Folder that image paths are relative to; None: the table's.
 
     Raises:
         InputError: The file is absent or not a table, or a row breaks a rule (all of them are listed).
     """
     if not path.exists():
         raise InputError(f"The manifest {path} does not exist. Give its path as data.manifest=...")
-    return check_manifest(read_cells(path), path.parent, str(path))
+    return check_manifest(read_cells(path), path.parent if root is None else root, str(path))
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -292,7 +301,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     Args:
         manifest: The cases.
-        path: In the manifest's root, because image paths are relative to the file's folder.
+        path: Of the table. Image paths stay relative to the manifest's root, which is to be given along with a table
+            that lies elsewhere (``data.root``).
     """
     table = manifest.table.copy()
     table["boxes"] = [json.dumps(b.tolist()) if b is not None and len(b) else None for b in table["boxes"]]

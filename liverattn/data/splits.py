@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from liverattn.data.manifest import Manifest
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.files import digest, write_json
 
 
@@ -158,7 +158,7 @@ def _check_disjoint(folds: Folds, name: str) -> None:
         ]
     if problems:
         remedy = "Put all images of a patient into one fold, or remove the file to have a new assignment drawn."
-        raise InputError(listing(f"{name} has patients on both sides of a split", problems, remedy))
+        raise InputListError(f"{name} has patients on both sides of a split", problems, remedy)
 
 
 def write_folds(folds: Folds, path: Path) -> None:
@@ -207,7 +207,7 @@ def read_folds(path: Path, manifest: Manifest) -> Folds:
     for repeat, held_out in enumerate(zip(*columns.values(), strict=True)):
         strangers += [f"repeat {repeat} holds no case out in fold {fold}" for fold in set(range(count)) - set(held_out)]
     if strangers:
-        raise InputError(listing(f"The split file {path} does not fit the data", sorted(strangers)))
+        raise InputListError(f"The split file {path} does not fit the data", sorted(strangers))
     assignment = np.array([columns[image] for image in ids], dtype=np.int64).T
     folds = Folds(tuple(ids), tuple(manifest.table["patient_id"]), assignment, count, seed)
     if content.get("hash", folds.hash) != folds.hash:

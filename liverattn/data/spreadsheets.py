@@ -2,21 +2,30 @@
 
 import csv
 import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from python_calamine import CalamineError, CalamineWorkbook
 
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 
 FIRST_ROW = 2  # of a spreadsheet: the header is row 1
+WORKBOOKS = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
+LARGEST_WORKBOOK = 500_000_000  # bytes unpacked
+MOST_CELLS = 50_000_000
 
 
-def read_cells(path: Path) -> pd.DataFrame:
+def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
     """Read a table's cells as text.
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
-    decides). Rows without any content are passed over.
+    decides), or a workbook (XLSX, XLS, ODS). Rows without any content are passed over.
+
+    Args:
+        path: The file.
+        sheet: Of a workbook; None: its first.
 
     Returns:
         One row per case; the index counts rows from 0, blank ones too, so that index + ``FIRST_ROW`` is the number that
@@ -25,16 +34,49 @@ def read_cells(path: Path) -> pd.DataFrame:
     Raises:
         InputError: Unreadable, no header, a column that occurs twice, or a row with more cells than the header.
     """
+    rows = _workbook_rows(path, sheet) if path.suffix.lower() in WORKBOOKS else _csv_rows(path)
+    return _under_header(rows, path)
+
+
+def _csv_rows(path: Path) -> list[list[str]]:
     try:
         content = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=content.partition("\n")[0].count)
         lines = io.StringIO(content, newline="")
-        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
+        return list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             f"The table {path} cannot be read as CSV in UTF-8 ({error}). In a spreadsheet, save it as 'CSV UTF-8'."
         ) from None
-    return _under_header(rows, path)
+
+
+def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
+    try:
+        _refuse_bomb(path)
+        with CalamineWorkbook.from_path(path) as book:
+            if sheet is not None and sheet not in book.sheet_names:
+                raise InputError(f"{path} has no sheet {sheet!r}. Found: {', '.join(book.sheet_names)}.")
+            found = book.get_sheet_by_name(sheet) if sheet is not None else book.get_sheet_by_index(0)
+            if found.total_height * found.total_width > MOST_CELLS:
+                raise ValueError(f"{found.total_height} rows of {found.total_width} columns are more than can be meant")
+            return [[_text(cell) for cell in row] for row in found.to_python(skip_empty_area=False)]
+    except (CalamineError, OSError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The workbook {path} cannot be read ({error}). Save it again, or as 'CSV UTF-8'.") from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > LARGEST_WORKBOOK:
+            raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
+
+
+def _text(cell: object) -> str:
+    # A spreadsheet keeps all numbers as fractions.
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _under_header(rows: Sequence[Sequence[str]], path: Path) -> pd.DataFrame:
@@ -54,7 +96,7 @@ def _under_header(rows: Sequence[Sequence[str]], path: Path) -> pd.DataFrame:
     ]
     if wide:
         remedy = 'Put cells that hold commas into double quotes: "[[10, 20, 110, 90]]".'
-        raise InputError(listing(f"The table {path} has rows that are too long", wide, remedy))
+        raise InputListError(f"The table {path} has rows that are too long", wide, remedy)
     padded = [[*cells, *[""] * len(header)][: len(header)] for cells in body.values()]
     table = pd.DataFrame(padded, index=list(body), columns=header, dtype=object)
     return table.loc[:, [name != "" for name in header]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import models as tv
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 from liverattn.files import file_digest
 
 IMAGENET = "imagenet"
@@ -262,7 +262,7 @@ def _load(body: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     ]
     if problems:
         remedy = "Use a file made for this backbone, or cut the backbone before what the file lacks (backbone.cut)."
-        raise InputError(listing(f"{source} does not fit the backbone", problems, remedy))
+        raise InputListError(f"{source} does not fit the backbone", problems, remedy)
     body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})
 
 

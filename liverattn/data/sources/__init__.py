@@ -1,6 +1,7 @@
 """One file per origin of cases; each source has a ``manifest()`` that returns checked cases."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from liverattn.data.manifest import Manifest
@@ -28,4 +29,4 @@ def without(manifest: Manifest, image_ids: Sequence[str]) -> Manifest:
     kept = manifest.table[~manifest.table["image_id"].isin(names)].reset_index(drop=True)
     if kept.empty:
         raise InputError("data.exclude leaves no case.")
-    return Manifest(kept, manifest.root, manifest.warnings)
+    return replace(manifest, table=kept)

@@ -5,25 +5,20 @@ polygon as a flat list of [x, y] in image pixels. No lesion types, no patients: 
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from liverattn.data.annotations import Findings
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.manifest import Manifest, check_manifest
-from liverattn.errors import InputError, listing
+from liverattn.errors import InputError, InputListError
 
 FOLDERS = {"Benign": ("1", "0"), "Malignant": ("1", "1"), "Normal": ("0", None)}  # lesion, malignant
 SUFFIXES = {".jpg", ".jpeg", ".png"}
-
-
-@dataclass
-class _Findings:
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +46,11 @@ class AulSource:
                 f"The AUL folder {root} does not exist or cannot be read. Unpack Zenodo record 7272660 and give its "
                 "folder: data.root=..., or set the variable LIVERATTN_AUL."
             )
-        findings = _Findings()
+        findings = Findings()
         rows = [row for name in FOLDERS for row in _class_rows(root, name, findings)]
         if findings.errors:
             remedy = "Unpack these files again from the archive, or leave the images out by removing them."
-            raise InputError(listing(f"{root}: {len(findings.errors)} unusable polygon(s)", findings.errors, remedy))
+            raise InputListError(f"{root}: {len(findings.errors)} unusable polygon(s)", findings.errors, remedy)
         return check_manifest(pd.DataFrame(rows), root, str(root), findings.warnings)
 
 
@@ -69,7 +64,7 @@ def _class_folder(root: Path, name: str) -> Path:
     )
 
 
-def _class_rows(root: Path, name: str, findings: _Findings) -> list[dict[str, Any]]:
+def _class_rows(root: Path, name: str, findings: Findings) -> list[dict[str, Any]]:
     folder = _class_folder(root, name)
     lesion, malignant = FOLDERS[name]
     images = [p for p in (folder / "image").iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("._")]
@@ -85,7 +80,7 @@ def _class_rows(root: Path, name: str, findings: _Findings) -> list[dict[str, An
     ]
 
 
-def _box(image: Path, masses: Path, findings: _Findings) -> str | None:
+def _box(image: Path, masses: Path, findings: Findings) -> str | None:
     polygon = masses / f"{image.stem}.json"
     try:
         points = np.asarray(json.loads(polygon.read_text()), dtype=np.float64)

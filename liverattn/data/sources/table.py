@@ -11,11 +11,13 @@ class TableSource:
     """Cases from a manifest file.
 
     Attributes:
-        path: CSV as :mod:`liverattn.data.manifest` describes; image paths are relative to its folder.
+        path: A table as :mod:`liverattn.data.manifest` describes.
+        root: Folder that its image paths are relative to; None: the table's.
     """
 
     path: str
+    root: str | None = None
 
     def manifest(self) -> Manifest:
         """Read and check the table."""
-        return read_manifest(Path(self.path).expanduser())
+        return read_manifest(Path(self.path).expanduser(), None if self.root is None else Path(self.root).expanduser())

@@ -1,0 +1,89 @@
+"""COCO JSON: one file for many images; ``bbox`` is [x, y, width, height] in pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, enclosing, rotated
+from liverattn.data.documents import Part, read_json
+from liverattn.data.image_files import ImageFiles
+from liverattn.data.importing import ROTATED, ImportedSource
+
+Identifier = int | str
+
+
+class _Image(Part):
+    id: Identifier
+    file_name: str
+    width: int | None = None
+    height: int | None = None
+    patient_id: str | None = None  # not COCO's, but that of our own exports
+
+
+class _Category(Part):
+    id: Identifier
+    name: str
+
+
+class _Attributes(Part):
+    rotation: float = 0.0
+
+
+class _Annotation(Part):
+    image_id: Identifier
+    category_id: Identifier
+    bbox: tuple[float, float, float, float] | tuple[()] = ()
+    segmentation: list[list[float]] | dict[str, object] = Field(default_factory=list)
+    attributes: _Attributes = _Attributes()  # CVAT writes the angle of a turned box there, beside the upright box
+
+    def edges(self) -> Edges:
+        if self.bbox:
+            x, y, width, height = self.bbox
+            return x, y, x + width, y + height
+        if not isinstance(self.segmentation, list) or any(len(polygon) % 2 for polygon in self.segmentation):
+            raise ValueError("has neither a bbox nor polygons")
+        return enclosing([point for p in self.segmentation for point in zip(p[::2], p[1::2], strict=True)])
+
+
+class _Export(Part):
+    images: list[_Image]
+    annotations: list[_Annotation] = Field(default_factory=list)
+    categories: list[_Category] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoSource(ImportedSource):
+    """Cases from COCO's object detection format, as most tools export it; several files are joined."""
+
+    def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
+        """See :meth:`ImportedSource.read`."""
+        for path in self.exports(root, "*.json", "annotations/*.json"):
+            export = read_json(path, _Export, findings)
+            if export is not None:
+                yield from _annotated(export, path, findings)
+
+
+def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[AnnotatedImage]:
+    names = {category.id: category.name for category in export.categories}
+    regions: dict[Identifier, list[Region]] = {image.id: [] for image in export.images}
+    if len(regions) < len(export.images):
+        findings.errors.append(f"{path}: several images have the same id")
+    for i, annotation in enumerate(export.annotations):
+        try:
+            regions[annotation.image_id].append(Region(names[annotation.category_id], _edges(annotation, findings)))
+        except KeyError as error:
+            findings.errors.append(f"{path}: annotations[{i}] refers to {error}, which is no image or category")
+        except ValueError as error:
+            findings.errors.append(f"{path}: annotations[{i}] {error}")
+    for image in export.images:
+        size = None if image.width is None or image.height is None else (image.width, image.height)
+        yield AnnotatedImage(image.file_name, tuple(regions[image.id]), size=size, patient=image.patient_id)
+
+
+def _edges(annotation: _Annotation, findings: Findings) -> Edges:
+    if not annotation.attributes.rotation:
+        return annotation.edges()
+    findings.conversions[ROTATED] += 1
+    return rotated(annotation.edges(), annotation.attributes.rotation)

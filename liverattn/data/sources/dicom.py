@@ -1,0 +1,189 @@
+"""Ultrasound DICOM files, single- and multi-frame: images without labels, which a table or a person adds."""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from pydicom.misc import is_dicom
+from rich.progress import track
+
+from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
+from liverattn.data.images import ImageError
+from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest, parse_boxes
+from liverattn.data.spreadsheets import read_cells
+from liverattn.errors import InputError, InputListError, UnlabeledError
+from liverattn.files import digest, replacing
+
+COLUMNS = (*REQUIRED, *OPTIONAL)
+LABELS = ("lesion", "malignant", "type", "boxes", "site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomSource:
+    """Cases from DICOM files, converted once to PNG with names that identify nobody.
+
+    Patient and instance numbers are hashed with a key that lies beside the converted images and never leaves this
+    machine: a plain hash of a hospital's number could be found by trying all numbers.
+
+    Attributes:
+        root: Folder of the files, at any depth.
+        folder: Where converted images and their table go, one folder per ``root`` and ``frames`` below it.
+        frames: Of multi-frame files: ``first``, ``middle`` or ``all`` (which share their patient).
+        labels: Table with the columns ``file`` (relative to ``root``), ``lesion``, and any of ``malignant``, ``type``,
+            ``boxes`` (in the pixels of the DICOM frame), ``site``; None: the column ``lesion`` of the converted images'
+            own table, which a person fills in.
+    """
+
+    root: str
+    folder: str
+    frames: FrameChoice = "middle"
+    labels: str | None = None
+
+    def manifest(self) -> Manifest:
+        """Convert what is missing and check the cases.
+
+        Raises:
+            InputError: No DICOM files, damaged ones (all are listed; the others are converted and stay so), or labels
+                that do not fit.
+            UnlabeledError: Nothing says yet which images show a lesion.
+        """
+        if self.frames not in ("first", "middle", "all"):
+            raise InputError(f"Expected data.frames to be first, middle or all, but got {self.frames!r}.")
+        root = Path(self.root).expanduser()
+        folder = Path(self.folder) / f"dicom-{digest([str(root.resolve()), self.frames])[:8]}"
+        counted: Counter[str] = Counter()
+        rows = self._rows(root, folder, counted)
+        table = folder / "cases.csv"
+        cases = _with_labels(rows, table, self._label_rows())
+        with replacing(table) as temporary:
+            cases.to_csv(temporary, index=False)
+        blank = int(cases["lesion"].isna().sum())
+        if blank:
+            raise UnlabeledError(
+                f"{len(cases)} image(s) of {root} are in {folder}; of {blank} nobody has said whether they show a "
+                f"lesion.\nFill in the column lesion of {table}, give data.labels=TABLE, or draw boxes:\n"
+                f"  python -m liverattn.annotate data.manifest={table}\nThen use data=manifest data.manifest={table}"
+            )
+        notes = [f"{count} {what}" for what, count in sorted(counted.items())]
+        burnt = [note for note in notes if "identity" in note]
+        return check_manifest(cases, folder, str(table), burnt, [note for note in notes if note not in burnt])
+
+    def _label_rows(self) -> dict[str, dict[str, Any]]:
+        if self.labels is None:
+            return {}
+        table = read_cells(Path(self.labels).expanduser())
+        if not {"file", "lesion"} <= set(table.columns):
+            raise InputError(f"{self.labels} needs the columns file and lesion. Found: {', '.join(table.columns)}.")
+        return {str(row["file"]).strip(): row for row in table.to_dict("records")}
+
+    def _rows(self, root: Path, folder: Path, counted: Counter[str]) -> list[dict[str, Any]]:
+        key = _key(Path(self.folder) / "key")
+        problems, rows = [], []
+        for path in track(_files(root), "Converting DICOM files", transient=True):
+            try:
+                file = read_header(path)
+                if file is None:
+                    counted["DICOM file(s) are no ultrasound images and were passed over"] += 1
+                    continue
+                rows += list(self._converted(file, path.relative_to(root).as_posix(), folder, key))
+                _count(file, counted)
+            except ImageError as error:
+                problems.append(f"{path.relative_to(root)}: {error}")
+        counts = Counter(row["image_id"] for row in rows)
+        again = sorted({row["file"] for row in rows if counts[row["image_id"]] > 1})
+        problems += [f"{file}: another file has the same SOP Instance UID" for file in again]
+        if problems or not rows:
+            heading = f"{root}: {len(problems)} DICOM file(s) cannot be used"
+            remedy = "Remove or replace them. The other files are converted and stay so."
+            raise InputListError(heading, problems or ["no ultrasound image among the DICOM files"], remedy)
+        return rows
+
+    def _converted(self, file: UltrasoundFile, name: str, folder: Path, key: bytes) -> Iterator[dict[str, Any]]:
+        stem = f"us-{_pseudonym(key, file.instance)}"
+        targets = {index: folder / "images" / f"{stem}-{index:04d}.png" for index in file.chosen(self.frames)}
+        missing = [index for index, target in targets.items() if not target.exists()]
+        for index, grey in zip(missing, grey_frames(file, missing), strict=True):
+            with replacing(targets[index]) as temporary:
+                Image.fromarray(grey).save(temporary, format="PNG")
+        patient = f"patient-{_pseudonym(key, file.patient)}" if file.patient is not None else stem
+        for target in targets.values():
+            yield {
+                "image_id": target.stem,
+                "path": target.relative_to(folder).as_posix(),
+                "patient_id": patient,
+                "file": name,
+                "corner": (0, 0) if file.window is None else file.window[:2],
+            }
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise InputError(f"The folder {root} of DICOM files does not exist or cannot be read. Correct data.root=...")
+    try:
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        found = [path for path in files if path.suffix.lower() == ".dcm" or is_dicom(path)]
+    except OSError as error:
+        raise InputError(f"The folder {root} cannot be read ({error}).") from None
+    if not found:
+        raise InputError(f"No DICOM file among the {len(files)} files below {root}. Correct data.root=...")
+    return found
+
+
+def _key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as stream:
+            path.chmod(0o600)
+            stream.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_bytes()
+
+
+def _pseudonym(key: bytes, identifier: str) -> str:
+    return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def _count(file: UltrasoundFile, counted: Counter[str]) -> None:
+    counted["DICOM file(s) were converted"] += 1
+    if file.patient is None:
+        counted["DICOM file(s) have no patient number: each stands for a patient"] += 1
+    if file.window is not None:
+        counted["DICOM file(s) were cut to their ultrasound region"] += 1
+    if file.scaled:
+        counted["DICOM file(s) have ultrasound regions of another size, and were left whole"] += 1
+    if file.burnt_in:
+        counted["DICOM file(s) may show the patient's identity in their pixels: look before you share the images"] += 1
+
+
+def _with_labels(rows: list[dict[str, Any]], table: Path, labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The cases' table: given labels first, else those that a person filled in before."""
+    strangers = sorted(set(labels) - {row["file"] for row in rows})
+    if strangers:
+        raise InputListError("data.labels names files that are not among the DICOM files", strangers)
+    before = {} if not table.exists() else {row["image_id"]: row for row in read_cells(table).to_dict("records")}
+    filled = []
+    for row in rows:
+        given = labels.get(row["file"])
+        known = before.get(row["image_id"], {}) if given is None else given
+        said = {column: str(known.get(column) or "").strip() or None for column in LABELS}
+        if given is not None and said["boxes"] is not None:
+            said["boxes"] = _moved(said["boxes"], row)
+        filled.append({column: row.get(column) for column in COLUMNS} | said)
+    return pd.DataFrame(filled, columns=list(COLUMNS), dtype=object)
+
+
+def _moved(boxes: str, row: Mapping[str, Any]) -> str:
+    x, y = row["corner"]
+    try:
+        return json.dumps((parse_boxes(boxes) - (x, y, x, y)).tolist())
+    except ValueError as error:
+        raise InputError(f"data.labels, file {row['file']!r}: boxes {error}.") from None

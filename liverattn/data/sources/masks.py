@@ -1,0 +1,112 @@
+"""Binary masks beside the images, one or several per image, as in BUSI: ``A.png``, ``A_mask.png``, ``A_mask_1.png``."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region
+from liverattn.data.classes import ClassTable
+from liverattn.data.image_files import ImageFiles
+from liverattn.data.images import ImageError, image_size
+from liverattn.data.importing import OUTLINED, ImportedSource
+from liverattn.errors import InputError
+
+SPECK = 16  # pixels: a smaller component is compression noise or a slip of the brush
+SPECKS = f"speck(s) of fewer than {SPECK} pixels in masks were passed over"
+FEW = 16  # values: as many a lossless mask of several labels may have, but a JPEG of a binary one has more
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksSource(ImportedSource):
+    """Cases from masks; every connected component is a lesion.
+
+    What the image shows is said by the folder that it lies in, where ``classes`` knows it (BUSI: benign, malignant,
+    normal); else a mask that is not empty is a lesion.
+
+    Attributes:
+        suffix: What a mask's name has after the image's name, before an optional ``_1``, ``_2``, ...; may be empty
+            where masks lie in a folder of their own (``annotations``).
+        value: The mask's value of a lesion; None: masks have two values.
+    """
+
+    suffix: str = "_mask"
+    value: int | None = None
+
+    def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
+        """See :meth:`ImportedSource.read`."""
+        masks = self._masks(root)
+        images.leave_out(path.relative_to(root).as_posix() for path in masks if path.is_relative_to(root))
+        classes = ClassTable(self.classes)
+        by_image: dict[str, list[Path]] = {}
+        for mask in masks:
+            try:
+                by_image.setdefault(images.find(str(mask.with_name(self._image_name(mask)))), []).append(mask)
+            except ValueError as error:
+                findings.errors.append(f"the image of {mask} {error}")
+        for path, found in by_image.items():
+            boxes = [box for mask in found for box in self._boxes(mask, root / path, findings)]
+            yield AnnotatedImage(path, tuple(Region(None, box) for box in boxes), _folder_name(path, classes))
+
+    def _masks(self, root: Path) -> list[Path]:
+        if not self.suffix and self.annotations is None:
+            raise InputError(
+                "data.suffix may be empty only where masks lie in a folder of their own: data.annotations=..."
+            )
+        place = root if self.annotations is None else root / Path(self.annotations).expanduser()
+        found = [place / path for path in ImageFiles(place).paths]
+        masks = [path for path in found if self._image_name(path) != path.stem or not self.suffix]
+        if not masks:
+            raise InputError(
+                f"No masks named like IMAGE{self.suffix}.png in {place}. Say how they are named: data.suffix=..."
+            )
+        return masks
+
+    def _image_name(self, mask: Path) -> str:
+        return re.sub(rf"{re.escape(self.suffix)}(_\d+)?$", "", mask.stem) if self.suffix else mask.stem
+
+    def _boxes(self, mask: Path, image: Path, findings: Findings) -> list[Edges]:
+        try:
+            inside = _lesion(mask, self.value)
+            if image_size(image) != inside.shape[::-1]:
+                raise ImageError(f"has {inside.shape[1]}x{inside.shape[0]} pixels, unlike its image {image.name}")
+        except ImageError as error:
+            findings.errors.append(f"{mask}: {error}")
+            return []
+        _, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
+        x, y, width, height, area = stats[1:].astype(float).T
+        large = area >= SPECK
+        if not large.all():
+            findings.conversions[f"speck(s) of fewer than {SPECK} pixels in masks were passed over"] += int(
+                (~large).sum()
+            )
+        findings.conversions[OUTLINED] += int(large.sum())
+        boxes = np.stack([x, y, x + width, y + height], axis=1)[large]
+        return [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in boxes]
+
+
+def _lesion(mask: Path, value: int | None) -> NDArray[np.bool_]:
+    """(H, W) True where the mask marks a lesion."""
+    image_size(mask)
+    try:
+        with Image.open(mask) as opened:
+            # The values of a palette image are labels; its colors mean nothing.
+            pixels = np.asarray(opened if opened.mode in ("P", "L", "1", "I", "I;16") else opened.convert("L"))
+    except Exception as error:  # Pillow lets nearly any kind through where pixels are damaged
+        raise ImageError(f"the image data are damaged ({error})") from None
+    if value is not None:
+        return np.asarray(pixels == value)
+    values = np.unique(pixels)
+    if 2 < len(values) <= FEW:
+        raise ImageError(f"has the values {', '.join(map(str, values))}: say which one is a lesion with data.value=")
+    return np.asarray(pixels > max(int(values.max()), 1) / 2)
+
+
+def _folder_name(path: str, classes: ClassTable) -> tuple[str, ...]:
+    known = [name for name in reversed(PurePosixPath(path).parts[:-1]) if classes.knows(name)]
+    return tuple(known[:1])

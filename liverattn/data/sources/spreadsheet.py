@@ -1,0 +1,144 @@
+"""A table with columns, values and rows of its own: CSV or XLSX, one row per image or per box."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from liverattn.data.classes import ClassTable, Meaning, judge
+from liverattn.data.image_files import ImageFiles
+from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest, parse_boxes
+from liverattn.data.spreadsheets import FIRST_ROW, read_cells
+from liverattn.errors import InputError, InputListError
+
+EDGES = ("x0", "y0", "x1", "y1")
+SIZED = ("x0", "y0", "width", "height")
+MAPPED = (*REQUIRED, *OPTIONAL, "class", *EDGES, "width", "height")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadsheetSource:
+    """Cases from a table that is not a manifest; rows of one image are joined, each with its box.
+
+    Attributes:
+        path: CSV or XLSX.
+        root: Folder of the images; None: the table's.
+        columns: What is meant (:data:`MAPPED`) to the header of its column; a header of None: not there. ``class``
+            stands for lesion, malignant and type; edges for boxes, as ``x0, y0, x1, y1`` or ``x0, y0, width, height``.
+        values: By column: a cell's text to what it means, such as ``{"lesion": {"ja": "1", "nein": "0"}}``.
+        classes: Cells of ``class`` to one of :data:`liverattn.data.classes.MEANINGS`; blank: none.
+        sheet: Of an XLSX file; None: the first.
+    """
+
+    path: str
+    root: str | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    sheet: str | None = None
+
+    def manifest(self) -> Manifest:
+        """Read, translate, join and check.
+
+        Raises:
+            InputError: Unreadable, a column is absent, or cells cannot be translated (all of them are listed).
+        """
+        path = Path(self.path).expanduser()
+        root = path.parent if self.root is None else Path(self.root).expanduser()
+        cells = self._translated(read_cells(path, self.sheet), path)
+        problems: list[str] = []
+        rows = _joined(_located(cells, ImageFiles(root), problems), ClassTable(self.classes), problems)
+        if problems:
+            remedy = "Correct these rows, or data.columns, data.values and data.classes."
+            raise InputListError(f"{path}: {len(problems)} problem(s)", problems, remedy)
+        joined = len(cells) - len(rows)
+        notes = [f"{joined} row(s) were joined with another of the same image"] if joined else []
+        return check_manifest(pd.DataFrame(rows), root, str(path), notes=notes)
+
+    def _translated(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
+        unknown = sorted({*self.columns, *self.values} - set(MAPPED))
+        if unknown:
+            raise InputError(f"Unknown column(s) {', '.join(unknown)} in data.columns. Valid: {', '.join(MAPPED)}.")
+        named = {meant: header for meant, header in self.columns.items() if header is not None}
+        if not {"path", "image_id"} & set(named) or not {"lesion", "class"} & set(named):
+            raise InputError("data.columns needs a column for path or image_id, and one for lesion or class.")
+        absent = [f"{meant}={header!r}" for meant, header in named.items() if header not in table]
+        if absent:
+            raise InputError(
+                f"{path} has no column(s) {', '.join(absent)}. Found: {', '.join(table.columns)}. Give their names as "
+                "data.columns.lesion=..., or null for what is not there."
+            )
+        cells = pd.DataFrame({meant: table[header].str.strip() for meant, header in named.items()})
+        for meant, translations in self.values.items():
+            folded = {str(cell).strip().casefold(): str(value) for cell, value in translations.items()}
+            cells[meant] = [folded.get(cell.casefold(), cell) for cell in cells[meant]]
+        return cells
+
+
+Row = dict[Any, Any]
+
+
+def _located(cells: pd.DataFrame, images: ImageFiles, problems: list[str]) -> dict[str, list[tuple[int, Row]]]:
+    """Rows by the image that they are about, with their number in the spreadsheet."""
+    found: dict[str, list[tuple[int, Row]]] = {}
+    for index, row in zip(cells.index, cells.to_dict("records"), strict=True):
+        file = row.get("path") or row.get("image_id") or ""
+        try:
+            found.setdefault(images.find(str(file)), []).append(
+                (index + FIRST_ROW, {str(k): v for k, v in row.items()})
+            )
+        except ValueError as error:
+            problems.append(f"row {index + FIRST_ROW}: {file!r} {error}")
+    return found
+
+
+def _joined(found: Mapping[str, Sequence[tuple[int, Row]]], classes: ClassTable, problems: list[str]) -> list[Row]:
+    rows = []
+    for path, numbered in found.items():
+        place = f"row(s) {', '.join(str(number) for number, _ in numbered)} ({path})"
+        try:
+            rows.append(_case(path, [row for _, row in numbered], classes))
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+    return rows
+
+
+def _case(path: str, rows: Sequence[Row], classes: ClassTable) -> Row:
+    case = {column: _same(column, rows) for column in (*REQUIRED, *OPTIONAL) if column != "boxes"}
+    if "class" in rows[0]:
+        meaning = _judged([row["class"] for row in rows], classes)
+        case |= {"lesion": str(meaning.lesion), "type": meaning.type}
+        case["malignant"] = None if meaning.malignant is None else str(meaning.malignant)
+    boxes = [box for row in rows for box in _boxes(row)]
+    identifier = case["image_id"] or path.rpartition(".")[0]
+    return case | {"image_id": identifier, "path": path, "boxes": json.dumps(boxes) if boxes else None}
+
+
+def _judged(names: Sequence[str], classes: ClassTable) -> Meaning:
+    unknown = sorted({name for name in names if name and not classes.knows(name)})
+    if unknown:
+        raise ValueError(f"unknown class {', '.join(map(repr, unknown))}: say what it means in data.classes")
+    return judge([], [meaning for name in names if name and (meaning := classes[name]) is not None])
+
+
+def _same(column: str, rows: Sequence[Row]) -> str | None:
+    cells = {row.get(column) or None for row in rows}
+    if len(cells) > 1 and column != "path":
+        raise ValueError(f"rows of one image differ in {column}: {', '.join(sorted(map(repr, cells)))}")
+    return next(iter(cells))
+
+
+def _boxes(row: Row) -> list[list[float]]:
+    boxes: list[list[float]] = parse_boxes(row["boxes"]).tolist() if row.get("boxes") else []
+    names = EDGES if row.get("x1") else SIZED
+    edges = [row.get(name, "") for name in names]
+    if any(edges):
+        try:
+            x0, y0, x1, y1 = (float(edge.replace(",", ".")) for edge in edges)
+        except ValueError:
+            raise ValueError(f"{', '.join(names)} are not four numbers: {', '.join(map(repr, edges))}") from None
+        boxes.append([x0, y0, x1, y1] if names == EDGES else [x0, y0, x0 + x1, y0 + y1])
+    return boxes

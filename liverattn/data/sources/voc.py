@@ -1,0 +1,79 @@
+"""Pascal VOC XML: one file per image; ``bndbox`` in pixels."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, around_center, rotated
+from liverattn.data.documents import number, read_xml
+from liverattn.data.image_files import ImageFiles
+from liverattn.data.importing import ROTATED, ImportedSource
+from liverattn.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocSource(ImportedSource):
+    """Cases from Pascal VOC files, as LabelImg and most other tools write them.
+
+    Attributes:
+        one_based: Edges count pixels from 1 and include the last one, as in the VOC data themselves; most tools count
+            from 0 and give edges between pixels.
+    """
+
+    one_based: bool = False
+
+    def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
+        """See :meth:`ImportedSource.read`."""
+        documents = self.exports(root, "**/*.xml")
+        for path in documents:
+            document = read_xml(path, "annotation", findings)
+            if document is None:
+                continue
+            try:
+                yield self._annotated(document, path, findings)
+            except (ValueError, OverflowError) as error:
+                findings.errors.append(f"{path}: {error}")
+        described = {path.stem for path in documents}
+        for name in self._listed(root, findings):
+            if name not in described:
+                yield AnnotatedImage(name)
+
+    def _listed(self, root: Path, findings: Findings) -> list[str]:
+        """Names in the lists of images, where some tools put those without boxes and write no file for them."""
+        try:
+            lists = self.exports(root, "**/ImageSets/Main/*.txt")
+        except InputError:
+            return []
+        try:
+            lines = [line for path in lists if path.suffix == ".txt" for line in path.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            findings.errors.append(f"{lists[0].parent}: a list of images cannot be read ({error})")
+            return []
+        return sorted({line.split()[0] for line in lines if line.strip()})
+
+    def _annotated(self, document: Element, path: Path, findings: Findings) -> AnnotatedImage:
+        size = document.find("size")
+        # The folder of the file says more than <folder> and <path>, which are those of the machine that drew.
+        file = path.parent / (document.findtext("filename") or path.stem).replace("\\", "/").rpartition("/")[2]
+        return AnnotatedImage(
+            str(file),
+            tuple(
+                Region((place.findtext("name") or "").strip() or None, self._edges(place, findings))
+                for place in document.iter("object")
+            ),
+            size=None if size is None else (int(number(size, "width")), int(number(size, "height"))),
+        )
+
+    def _edges(self, place: Element, findings: Findings) -> Edges:
+        turned = place.find("robndbox")
+        if turned is not None:
+            findings.conversions[ROTATED] += 1
+            x, y, width, height = (number(turned, name) for name in ("cx", "cy", "w", "h"))
+            return rotated(around_center(x, y, width, height), math.degrees(number(turned, "angle")))
+        box = place.find("bndbox")
+        if box is None:
+            raise ValueError("an <object> has no <bndbox>")
+        x0, y0, x1, y1 = (number(box, name) for name in ("xmin", "ymin", "xmax", "ymax"))
+        return (x0 - 1, y0 - 1, x1, y1) if self.one_based else (x0, y0, x1, y1)

@@ -1,0 +1,468 @@
+"""The exports of annotation tools, most written by the tools' own libraries (``exports/write.py``): equal manifests."""
+
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+from liverattn.configuration import build, config_folder
+from liverattn.data.exports import left_out, write_export
+from liverattn.data.manifest import Manifest, read_manifest, write_manifest
+from liverattn.errors import InputError, InputListError
+
+from .conftest import save_case
+
+EXPORTS = Path(__file__).parent / "exports"
+TOOLS = ("coco", "voc", "yolo", "cvat", "labelme", "labelstudio")
+Reader = Callable[..., Manifest]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Images a.png to f.png of 64x48 pixels and the table that all exports should come to."""
+    for seed, name in enumerate("abcdef"):
+        save_case(tmp_path / f"{name}.png", seed)
+    shutil.copy(EXPORTS / "cases.csv", tmp_path / "cases.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def read(root: Path) -> Reader:
+    """Reads an export through the shipped configuration: ``read("coco", "annotations=...")``."""
+
+    def reading(tool: str, *options: str) -> Manifest:
+        config = composed(tool).copy()
+        config.data.merge_with_dotlist([f"root={root}", *options])
+        manifest: Manifest = build(config.data.source).manifest()
+        return manifest
+
+    return reading
+
+
+@functools.cache
+def composed(tool: str) -> DictConfig:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("prepare", [f"data={tool}"])
+
+
+def assert_equal(manifest: Manifest, expected: Manifest, *, pixels: float = 0.0) -> None:
+    columns = ["image_id", "path", "patient_id", "lesion", "malignant", "type"]
+    assert manifest.table[columns].astype(str).values.tolist() == expected.table[columns].astype(str).values.tolist()
+    for found, known in zip(manifest.table["boxes"], expected.table["boxes"], strict=True):
+        assert (found is None) == (known is None)
+        if known is not None:
+            np.testing.assert_allclose(found, known, atol=pixels, rtol=0)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_the_tools_write_comes_to_one_manifest(read: Reader, root: Path, tool: str) -> None:
+    manifest = read(tool, f"annotations={EXPORTS / tool}")
+    # YOLO files are written with six digits, Label Studio counts in percent.
+    assert_equal(manifest, read_manifest(root / "cases.csv"), pixels={"yolo": 1e-4, "labelstudio": 1e-9}.get(tool, 0))
+    assert "class 'metastasis' (2 region(s)) means metastasis" in manifest.notes
+    assert manifest.warnings == ()
+    converted = "5 region(s) were in shares of the image's size and became pixels"
+    assert (converted in manifest.notes) == (tool in ("yolo", "labelstudio"))
+
+
+def test_masks_come_to_the_same(read: Reader, root: Path) -> None:
+    expected = read_manifest(root / "cases.csv")
+    for row in expected.table.to_dict("records"):
+        kind = row["type"] or "normal"
+        folder = root / "sorted" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        (root / row["path"]).rename(folder / row["path"])
+        masks = [np.zeros((48, 64), np.uint8) for _ in range(max(len(row["boxes"]), 1))]
+        for mask, (x0, y0, x1, y1) in zip(masks, row["boxes"].round().astype(int), strict=False):
+            mask[y0:y1, x0:x1] = 255
+        for i, mask in enumerate(masks):  # as BUSI names them
+            Image.fromarray(mask).save(folder / f"{row['image_id']}_mask{f'_{i}' if i else ''}.png")
+    (root / "cases.csv").unlink()
+    table = read("masks").table.sort_values("path", key=lambda paths: paths.str[-5:]).reset_index(drop=True)
+    assert table["type"].tolist() == expected.table["type"].tolist()
+    assert table["lesion"].tolist() == expected.table["lesion"].tolist()
+    for found, known in zip(table["boxes"], expected.table["boxes"], strict=True):
+        np.testing.assert_array_equal(found, known.round())
+
+
+def test_masks_of_several_parts_and_kinds(read: Reader, root: Path) -> None:
+    several = np.zeros((48, 64), np.uint8)
+    several[5:15, 5:15] = several[20:40, 30:50] = 1
+    several[0:2, 60:63] = 1  # a speck
+    Image.fromarray(several).save(root / "a_mask.png")
+    labels = np.zeros((48, 64), np.uint8)
+    labels[4:44, 4:60], labels[10:20, 10:30] = 1, 2
+    Image.fromarray(labels, mode="L").save(root / "b_mask.png")
+    jpeg = np.zeros((48, 64), np.uint8)
+    cv2.circle(jpeg, (32, 24), 10, 255, -1)
+    Image.fromarray(jpeg).save(root / "c_mask.jpg", quality=60)
+    with pytest.raises(InputListError, match=r"b_mask.png: has the values 0, 1, 2: say which one .* data.value="):
+        read("masks", "unlisted=ignore")
+    (root / "b_mask.png").unlink()
+    manifest = read("masks", "unlisted=lesion_free")
+    np.testing.assert_array_equal(manifest.table.at[0, "boxes"], [[5, 5, 15, 15], [30, 20, 50, 40]])
+    np.testing.assert_allclose(manifest.table.at[2, "boxes"], [[22, 14, 43, 35]], atol=1)
+    assert manifest.table["lesion"].tolist() == [1, 0, 1, 0, 0, 0]
+    assert "1 speck(s) of fewer than 16 pixels in masks were passed over" in manifest.notes
+    Image.fromarray(labels, mode="L").save(root / "c_mask.jpg".replace("jpg", "png"))
+    (root / "c_mask.jpg").unlink()
+    (root / "a_mask.png").unlink()
+    np.testing.assert_array_equal(read("masks", "value=2", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 30, 20]])
+
+
+def test_masks_in_a_folder_of_their_own(read: Reader, root: Path) -> None:
+    (root / "masks").mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(root / "masks" / "a.png")
+    table = read("masks", "suffix=''", "annotations=masks", "unlisted=ignore").table
+    assert table["path"].tolist() == ["a.png"]
+    with pytest.raises(InputError, match="masks lie in a folder of their own"):
+        read("masks", "suffix=''")
+    Image.fromarray(mask[:40]).save(root / "masks" / "a.png")
+    with pytest.raises(InputListError, match=r"a.png: has 64x40 pixels, unlike its image a.png"):
+        read("masks", "suffix=''", "annotations=masks")
+
+
+def test_images_that_an_export_drops_are_complained_of(read: Reader, root: Path) -> None:
+    (root / "export").mkdir()
+    for name in "bcdf":
+        shutil.copy(EXPORTS / "voc/Annotations" / f"{name}.xml", root / "export")
+    manifest = read("voc")
+    assert len(manifest) == 4
+    assert manifest.warnings[0].startswith(f"2 image(s) below {root} are not in the annotations and are left out")
+    assert "data.unlisted=lesion_free" in manifest.warnings[0]
+    assert_equal(read("voc", "unlisted=lesion_free"), read_manifest(root / "cases.csv"))
+    assert read("voc", "unlisted=ignore").warnings == ()
+    for name in "ae":
+        (root / f"{name}.png").unlink()
+    assert read("voc").warnings[0].startswith("no image is without a lesion")
+
+
+def test_unknown_classes_are_all_listed_and_can_be_given(read: Reader) -> None:
+    export = f"annotations={EXPORTS / 'coco'}"
+    with pytest.raises(InputError, match=r"data\.classes to give each name one of none, lesion, .* got .*'zyste'"):
+        read("coco", export, "classes.cyst=zyste")
+    with pytest.raises(InputListError) as caught:
+        read("coco", export, "source.classes={cyst: cyst}")
+    problems = caught.value.problems
+    assert [problem.split(":")[0] for problem in problems] == [
+        "unknown class 'fnh' (1 region(s))",
+        "unknown class 'hcc' (1 region(s))",
+        "unknown class 'metastasis' (2 region(s))",
+    ]
+    assert problems[0].endswith("""with '+data.classes={"fnh": ...}'""")
+
+
+def test_images_are_found_by_the_end_of_their_path(read: Reader, root: Path) -> None:
+    for patient in ("P1", "P2"):
+        (root / patient).mkdir()
+        shutil.copy(root / "a.png", root / patient / "x y.png")
+    document = {
+        "images": [
+            {"id": 1, "file_name": "C:\\scans\\P2\\x y.png"},
+            {"id": "2", "file_name": "https://server/data/upload/P1/3fa9bc01-x%20y.png"},
+            {"id": 3, "file_name": "a"},
+        ]
+    }
+    (root / "own.json").write_text(json.dumps(document), encoding="utf-8-sig")
+    table = read("coco", "annotations=own.json", "unlisted=ignore", "patient='(P[0-9]|[a-z])'").table
+    assert table["path"].tolist() == ["P1/x y.png", "P2/x y.png", "a.png"]
+    assert table["patient_id"].tolist() == ["P1", "P2", "a"]
+    document["images"].append({"id": 4, "file_name": "../../x y.png"})
+    document["images"].append({"id": 5, "file_name": "/etc/passwd"})
+    (root / "own.json").write_text(json.dumps(document))
+    with pytest.raises(InputListError) as caught:
+        read("coco", "annotations=own.json")
+    assert caught.value.problems == (
+        "'../../x y.png' could be any of P1/x y.png, P2/x y.png",
+        "'/etc/passwd' is not among the images below data.root",
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("'['", "regular expression"), ("'a'", "no group"), ("'(Z)'", "finds no patient in 'a\\.png'")],
+)
+def test_patient_patterns_that_cannot_work(read: Reader, pattern: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read("coco", f"annotations={EXPORTS / 'coco'}", f"patient={pattern}")
+
+
+def coco(root: Path, **annotation: Any) -> None:
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "cyst"}],
+        "annotations": [{"image_id": 1, "category_id": 1, **annotation}],
+    }
+    (root / "own.json").write_text(json.dumps(document))
+
+
+def test_coco_polygons_rotation_and_the_rim(read: Reader, root: Path) -> None:
+    coco(root, segmentation=[[10, 5, 20, 5, 20, 15], [30, 30, 31, 40]])
+    np.testing.assert_array_equal(read("coco", "annotations=own.json").table.at[0, "boxes"], [[10, 5, 31, 40]])
+    coco(root, bbox=[20, 10, 20, 10], attributes={"rotation": 90.0})
+    manifest = read("coco", "annotations=own.json")
+    np.testing.assert_array_equal(manifest.table.at[0, "boxes"], [[25, 5, 35, 25]])
+    assert "1 rotated box(es) became their upright bounding box" in manifest.notes
+    coco(root, bbox=[-1.5, 10, 20, 39])
+    manifest = read("coco", "annotations=own.json")
+    np.testing.assert_array_equal(manifest.table.at[0, "boxes"], [[0, 10, 18.5, 48]])
+    assert "1 box(es) reached a little beyond the image and were cut" in manifest.notes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (
+            {"bbox": [-3, 10, 20, 20]},
+            "a.png has a box [-3.0, 10.0, 17.0, 30.0] that is empty or reaches outside its 64x48",
+        ),
+        ({"bbox": [5, 5, 0, 9]}, "that is empty"),
+        ({"bbox": [5, 5, 9, -9]}, "that is empty"),
+        ({"bbox": [5, 5, 9]}, "annotations[0].bbox"),
+        ({"bbox": [5, 5, 9, float("nan")]}, "finite number"),
+        ({"bbox": [5, 5, 9, 1e400]}, "finite number"),
+        ({"bbox": ["a", 5, 9, 9]}, "valid number"),
+        ({"bbox": [1e308, 5, 1e308, 9]}, "reaches outside"),
+        ({"segmentation": {"counts": "abc", "size": [48, 64]}}, "neither a bbox nor polygons"),
+        ({"segmentation": [[1, 2, 3]]}, "neither a bbox nor polygons"),
+        ({}, "two finite points"),
+        ({"bbox": [1, 1, 9, 9], "image_id": 7}, "refers to 7, which is no image or category"),
+        ({"bbox": [1, 1, 9, 9], "category_id": 7}, "refers to 7"),
+    ],
+)
+def test_coco_annotations_that_cannot_be_used(
+    read: Reader, root: Path, annotation: dict[str, Any], message: str
+) -> None:
+    coco(root, **annotation)
+    with pytest.raises(InputListError) as caught:
+        read("coco", "annotations=own.json")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"images": 3}', "\ud800", "[" * 10_000, '{"images": [{"id": 1}]}']
+)
+def test_documents_that_are_none(read: Reader, root: Path, text: str) -> None:
+    (root / "own.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    for tool in ("coco", "labelme", "labelstudio"):
+        if (tool, text) != ("labelstudio", "[]"):
+            with pytest.raises(InputListError, match=r"own\.json"):
+                read(tool, "annotations=own.json")
+
+
+def test_an_export_of_another_version_of_the_images(read: Reader, root: Path) -> None:
+    Image.open(root / "b.png").resize((128, 96)).save(root / "b.png")
+    Image.open(root / "c.png").transpose(Image.Transpose.ROTATE_90).save(root / "c.png")
+    with pytest.raises(InputListError) as caught:
+        read("cvat", f"annotations={EXPORTS / 'cvat'}")
+    first, second = caught.value.problems
+    assert first.startswith(
+        "b.png has 128x96 pixels, but was annotated at 64x48: annotations and images are of different"
+    )
+    assert "turned by its EXIF orientation" in second
+
+
+def test_an_image_that_is_listed_twice(read: Reader, root: Path) -> None:
+    (root / "own.json").write_text(json.dumps({"images": [{"id": i, "file_name": "a.png"} for i in (1, 2)]}))
+    with pytest.raises(InputListError, match=r"'a\.png' is the same image as 'a\.png'"):
+        read("coco", "annotations=own.json")
+
+
+def test_exports_that_are_not_there(read: Reader, root: Path) -> None:
+    for tool in TOOLS:
+        with pytest.raises(InputError, match=r"data\.(annotations|names)="):
+            read(tool)
+    with pytest.raises(InputError, match=r"folder .* does not exist"):
+        read("coco", f"root={root / 'none'}")
+    with pytest.raises(InputError, match=r"data\.unlisted to be lesion_free, ignore or null, but got 'all'"):
+        read("coco", f"annotations={EXPORTS / 'coco'}", "unlisted=all")
+
+
+def test_voc_of_other_tools(read: Reader, root: Path) -> None:
+    turned = "<robndbox><cx>32</cx><cy>24</cy><w>20</w><h>10</h><angle>1.5707963267948966</angle></robndbox>"
+    plain = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>10</ymax></bndbox>"
+    objects = "".join(f"<object><name>cyst</name>{box}</object>" for box in (turned, plain))
+    (root / "a.xml").write_text(f"<annotation><filename>renamed\\a.png</filename>{objects}</annotation>")
+    boxes = read("voc", "unlisted=ignore", "one_based=true").table.at[0, "boxes"]
+    np.testing.assert_allclose(boxes[1], [0, 0, 20, 10])
+    np.testing.assert_allclose(read("voc", "unlisted=ignore").table.at[0, "boxes"], [[27, 14, 37, 34], [1, 1, 20, 10]])
+    for broken, message in {
+        "<annotation><object><name>cyst</name></object></annotation>": "an <object> has no <bndbox>",
+        f"<annotation><object>{plain.replace('20', 'x')}</object></annotation>": "needs a number xmax, but got 'x'",
+        "<other/>": "expected <annotation>, but got <other>",
+        "<annotation>": "is not XML",
+        '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>': "defines XML entities",
+        '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>': "refers to other files",
+    }.items():
+        (root / "a.xml").write_text(broken)
+        with pytest.raises(InputListError) as caught:
+            read("voc")
+        assert f"{root / 'a.xml'}: " in str(caught.value)
+        assert message in str(caught.value)
+
+
+def test_yolo_outlines_oriented_boxes_and_lists(read: Reader, root: Path) -> None:
+    for folder in ("images/train", "labels/train"):
+        (root / folder).mkdir(parents=True)
+    for name in "abc":
+        (root / f"{name}.png").rename(root / "images/train" / f"{name}.png")
+    for name in "def":
+        (root / f"{name}.png").unlink()
+    (root / "data.yaml").write_text("names: {0: cyst, 3: hcc}\n")
+    (root / "labels/train/a.txt").write_text("3 0.25 0.25 0.5 0.25 0.5 0.5\n\n0 .1 .1 .2 .1 .2 .2 .1 .2\n")
+    (root / "labels/train/b.txt").write_text("")
+    manifest = read("yolo", "annotations=labels")
+    assert manifest.table["path"].tolist() == ["images/train/a.png", "images/train/b.png", "images/train/c.png"]
+    assert manifest.table["lesion"].tolist() == [1, 0, 0]
+    np.testing.assert_allclose(manifest.table.at[0, "boxes"], [[16, 12, 32, 24], [6.4, 4.8, 12.8, 9.6]])
+    assert "1 image(s) have no label file and are taken as lesion-free" in manifest.warnings[0]
+    assert len(read("yolo", "annotations=labels", "unlisted=ignore")) == 2
+    (root / "labels/train/a.txt").write_text("1 .5 .5 .1 .1\n0 .5 .5\nx .5 .5 .1 .1\n0 .5 .5 .1 inf\n")
+    with pytest.raises(InputListError) as caught:
+        read("yolo", "annotations=labels")
+    path = root / "labels/train/a.txt"
+    assert caught.value.problems[:3] == (
+        f"{path}, line 1: class 1 is not in the class list, which has 2",
+        f"{path}, line 2: expected a class and 4 numbers (or pairs of x and y), but got 2 numbers",
+        f"{path}, line 3: could not convert string to float: 'x'",
+    )
+    (root / "data.yaml").write_text("names: 3")
+    with pytest.raises(InputError, match=r"The class list .*data.yaml cannot be read"):
+        read("yolo", "annotations=labels")
+
+
+def test_labelme_shapes_and_flags(read: Reader, root: Path) -> None:
+    def document(shapes: list[dict[str, Any]], **flags: bool) -> None:
+        content = {"imagePath": "..\\x\\a.png", "imageWidth": 64, "imageHeight": 48, "shapes": shapes, "flags": flags}
+        (root / "a.json").write_text(json.dumps(content))
+
+    circle = {"label": "cyst", "points": [[20, 20], [23, 24]], "shape_type": "circle"}
+    polygon = {"label": "Liver", "points": [[1, 1], [60, 1], [30, 40]]}
+    document([circle, polygon], cyst=True, hcc=False)
+    manifest = read("labelme", "unlisted=ignore")
+    np.testing.assert_array_equal(manifest.table.at[0, "boxes"], [[15, 15, 25, 25]])
+    assert "class 'Liver' (1 region(s)) means ignore" in manifest.notes
+    document([], normal=True)
+    assert read("labelme", "unlisted=ignore").table.at[0, "lesion"] == 0
+    document([circle], normal=True)
+    with pytest.raises(InputListError, match=r"a\.png is called lesion-free and has a lesion at once"):
+        read("labelme")
+    document([{"label": "cyst", "points": [[3, 4]], "shape_type": "point"}])
+    with pytest.raises(InputListError, match=r"shapes\[0\] is a 'point', which has no area"):
+        read("labelme")
+
+
+def test_labelstudio_shapes_choices_and_annotators(read: Reader, root: Path) -> None:
+    size = {"original_width": 64, "original_height": 48}
+
+    def task(name: str, *annotations: dict[str, Any]) -> dict[str, Any]:
+        return {"data": {"text": "x", "image": f"/data/upload/1/0123abcd-{name}.png"}, "annotations": list(annotations)}
+
+    turned = {"x": 50, "y": 50, "width": 25, "height": 12.5, "rotation": 90, "rectanglelabels": ["cyst"]}
+    ellipse = {"x": 50, "y": 50, "radiusX": 25, "radiusY": 25, "rotation": 0}
+    tasks = [
+        task("a", {"result": [{"type": "rectanglelabels", "value": turned, **size}]}),
+        task(
+            "b",
+            {
+                "result": [
+                    {"id": "1", "type": "ellipse", "value": ellipse, **size},
+                    {"id": "1", "type": "labels", "value": {**ellipse, "labels": ["hcc"]}, **size},
+                ]
+            },
+        ),
+        task(
+            "c",
+            {"result": [{"type": "choices", "value": {"choices": ["cyst"]}}], "updated_at": "2026-01-02"},
+            {"result": [{"type": "choices", "value": {"choices": ["normal"]}}], "updated_at": "2026-01-01"},
+        ),
+        task("d", {"result": [], "was_cancelled": True}),
+        task("e"),
+    ]
+    (root / "own.json").write_text(json.dumps(tasks))
+    manifest = read("labelstudio", "annotations=own.json", "unlisted=ignore")
+    # About its upper left corner at (32, 24): 16 wide and 6 high become 6 to the left and 16 down.
+    np.testing.assert_allclose(manifest.table.at[0, "boxes"], [[26, 24, 32, 40]])
+    np.testing.assert_allclose(manifest.table.at[1, "boxes"], [[16, 12, 48, 36]])
+    assert manifest.table["type"].tolist() == ["cyst", "hcc", "cyst"]
+    assert manifest.table.at[2, "boxes"] is None
+    assert manifest.warnings == ("2 image(s) that nobody has annotated yet are left out",)
+    minimal = [
+        {"image": "a.png", "label": [{**turned, **size}], "choice": "cyst"},
+        {"image": "b.png", "choice": {"choices": ["normal"]}},
+    ]
+    (root / "own.json").write_text(json.dumps(minimal))
+    table = read("labelstudio", "annotations=own.json", "unlisted=ignore").table
+    np.testing.assert_allclose(table.at[0, "boxes"], [[26, 24, 32, 40]])
+    assert table["lesion"].tolist() == [1, 0]
+    brush = {"type": "brushlabels", "value": {"brushlabels": ["cyst"]}, **size}
+    (root / "own.json").write_text(json.dumps([task("a", {"result": [brush]})]))
+    with pytest.raises(InputListError, match=r"task \[0\] holds a 'brushlabels', which cannot be read"):
+        read("labelstudio", "annotations=own.json")
+
+
+def test_cvat_shapes_and_tags(read: Reader, root: Path) -> None:
+    shapes = """
+      <box label="cyst" xtl="20" ytl="10" xbr="40" ybr="20" rotation="90.0"><attribute name="sure">yes</attribute></box>
+      <ellipse label="cyst" cx="20" cy="20" rx="8" ry="4"/>
+      <polygon label="cyst" points="1.0,2.0;5.5,2.0;3.0,9.0"/>
+      <mask label="cyst" rle="1, 2" left="3" top="4" width="10" height="6"/><tag label="benign"/>"""
+    xml = '<annotations><image id="0" name="x/a.png" width="64" height="48">{}</image></annotations>'
+    (root / "own.xml").write_text(xml.format(shapes))
+    manifest = read("cvat", "unlisted=ignore")
+    expected = [[25, 5, 35, 25], [12, 16, 28, 24], [1, 2, 5.5, 9], [3, 4, 13, 10]]
+    np.testing.assert_allclose(manifest.table.at[0, "boxes"], expected)
+    assert "class 'benign' (1 image(s)) means benign" in manifest.notes
+    for broken, message in {
+        '<points label="cyst" points="1,2"/>': "holds <points>, which has no area",
+        '<polygon label="cyst" points="1,2;3"/>': "image [0] 'x/a.png'",
+        '<box label="cyst" xtl="1"/>': "needs a number ytl, but got None",
+    }.items():
+        (root / "own.xml").write_text(xml.format(broken))
+        with pytest.raises(InputListError) as caught:
+            read("cvat")
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelstudio"])
+def test_what_we_export_is_read_back(read: Reader, root: Path, tool: str) -> None:
+    text = (root / "cases.csv").read_text().replace("\na,a.png,0,,,", '\na,a.png,1,1,,"[[1, 2, 3, 4.5]]"')
+    (root / "cases.csv").write_text(
+        text.replace("image_id,", "patient_id,image_id,").replace("\n", "\np7,").removesuffix("p7,")
+    )
+    manifest = read_manifest(root / "cases.csv")
+    write_export(manifest, tool, root / "out")
+    found = read(tool, f"annotations={root / 'out'}")
+    assert_equal(found, manifest, pixels=1e-9)
+    assert set(found.table["patient_id"]) == {"p7"}
+    with pytest.raises(InputError, match="export to name some of coco, labelstudio, but got 'word'"):
+        write_export(manifest, "word", root)
+
+
+def test_lesions_without_boxes_in_exports(read: Reader, root: Path) -> None:
+    table = (root / "cases.csv").read_text().replace('"[[8, 10, 24, 30]]"', "")
+    (root / "cases.csv").write_text(table)
+    manifest = read_manifest(root / "cases.csv")
+    assert (left_out(manifest, "coco"), left_out(manifest, "labelstudio")) == (1, 0)
+    write_export(manifest, "coco", root / "out")
+    assert read("coco", f"annotations={root / 'out'}", "unlisted=ignore").table["image_id"].tolist() == list("acdef")
+    write_export(manifest, "labelstudio", root / "out2")
+    assert_equal(read("labelstudio", f"annotations={root / 'out2'}"), manifest, pixels=1e-9)
+
+
+def test_an_imported_manifest_is_a_table_that_reads_back(read: Reader, root: Path, tmp_path: Path) -> None:
+    manifest = read("coco", f"annotations={EXPORTS / 'coco'}")
+    (tmp_path / "elsewhere").mkdir()
+    write_manifest(manifest, tmp_path / "elsewhere" / "cases.csv")
+    assert_equal(read_manifest(tmp_path / "elsewhere" / "cases.csv", root), manifest)

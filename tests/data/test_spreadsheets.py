@@ -1,0 +1,121 @@
+"""Tables as people keep them: other columns, other words, one row per box, workbooks."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from liverattn.data import spreadsheets
+from liverattn.data.manifest import Manifest, read_manifest
+from liverattn.data.sources.spreadsheet import SpreadsheetSource
+from liverattn.data.spreadsheets import read_cells
+from liverattn.errors import InputError, InputListError
+
+from .conftest import save_case
+
+EXPORTS = Path(__file__).parent / "exports"
+GERMAN = {"path": "Bild", "patient_id": "Patient", "x0": "links", "y0": "oben", "width": "breit", "height": "hoch"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed, name in enumerate("abcdef"):
+        save_case(tmp_path / f"{name}.png", seed)
+    return tmp_path
+
+
+def read(path: Path, root: Path, columns: dict[str, Any], **options: Any) -> Manifest:
+    return SpreadsheetSource(path=str(path), root=str(root), columns=columns, **options).manifest()
+
+
+def test_a_workbook_with_classes_and_a_row_per_box(root: Path) -> None:
+    classes = {"zyste": "cyst", "kein Herd": "none", "hcc": "hcc", "fnh": "fnh", "metastasis": "metastasis"}
+    manifest = read(EXPORTS / "cases.xlsx", root, GERMAN | {"class": "Befund"}, classes=classes, sheet="Befunde")
+    (root / "cases.csv").write_bytes((EXPORTS / "cases.csv").read_bytes())
+    expected = read_manifest(root / "cases.csv").table
+    assert manifest.table["patient_id"].tolist() == list("123456")
+    for column in ("image_id", "path", "lesion", "malignant", "type"):
+        assert manifest.table[column].astype(str).tolist() == expected[column].astype(str).tolist()
+    for found, known in zip(manifest.table["boxes"], expected["boxes"], strict=True):
+        np.testing.assert_array_equal(found, known)
+    assert manifest.notes == ("1 row(s) were joined with another of the same image",)
+
+
+def test_other_words_other_separators_and_decimal_commas(root: Path) -> None:
+    (root / "own.csv").write_text(
+        "Nr;Herd;b;links;oben;breit;hoch\na;NEIN;;;;;\nb;ja;x;8;10,5;16;20\nc;Ja;x;;;;\n", encoding="utf-8-sig"
+    )
+    columns = {"image_id": "Nr", "lesion": "Herd", "x0": "links", "y0": "oben", "width": "breit", "height": "hoch"}
+    table = read(root / "own.csv", root, columns, values={"lesion": {"ja": 1, "nein": 0}}).table
+    assert table["lesion"].tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(table.at[1, "boxes"], [[8, 10.5, 24, 30.5]])
+    assert table.at[2, "boxes"] is None
+
+
+def test_boxes_as_edges_and_as_lists(root: Path) -> None:
+    (root / "own.csv").write_text('path,lesion,l,t,r,b,more\na,1,1,2,3,4,"[[5, 6, 7, 8]]"\na,1,9,9,12,12,\n')
+    columns = {"path": "path", "lesion": "lesion", "x0": "l", "y0": "t", "x1": "r", "y1": "b", "boxes": "more"}
+    boxes = read(root / "own.csv", root, columns).table.at[0, "boxes"]
+    np.testing.assert_array_equal(boxes, [[5, 6, 7, 8], [1, 2, 3, 4], [9, 9, 12, 12]])
+
+
+def test_what_cannot_be_translated_is_all_listed(root: Path) -> None:
+    rows = [
+        "a,cyst,1,2,3,4",
+        "a,cyst,1,x,3,4",
+        "b,Zyste,,,,",
+        "zz,none,,,,",
+        "c,none,,,,",
+        "c,cyst,1,1,9,9",
+        "d,cyst,1,,,",
+    ]
+    (root / "own.csv").write_text("\n".join(["path,kind,l,t,r,b", *rows]))
+    columns = {"path": "path", "class": "kind", "x0": "l", "y0": "t", "x1": "r", "y1": "b"}
+    with pytest.raises(InputListError) as caught:
+        read(root / "own.csv", root, columns, classes={"cyst": "cyst", "none": "none"})
+    assert caught.value.problems == (
+        "row 5: 'zz' is not among the images below data.root",
+        "row(s) 2, 3 (a.png): x0, y0, x1, y1 are not four numbers: '1', 'x', '3', '4'",
+        "row(s) 4 (b.png): unknown class 'Zyste': say what it means in data.classes",
+        "row(s) 6, 7 (c.png): is called lesion-free and has a lesion at once",
+        "row(s) 8 (d.png): x0, y0, width, height are not four numbers: '1', '', '', ''",
+    )
+
+
+def test_rows_of_one_image_must_agree(root: Path) -> None:
+    (root / "own.csv").write_text("path,lesion\na,1\na.png,0\n")
+    with pytest.raises(InputListError, match="rows of one image differ in lesion: '0', '1'"):
+        read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
+
+
+def test_columns_that_are_not_there(root: Path) -> None:
+    (root / "own.csv").write_text("Bild,Herd\na,1\n")
+    with pytest.raises(InputError, match=r"has no column\(s\) path='path'. Found: Bild, Herd\. Give their names as"):
+        read(root / "own.csv", root, {"path": "path", "lesion": "Herd"})
+    with pytest.raises(InputError, match=r"Unknown column\(s\) bild in data\.columns\. Valid: image_id, path"):
+        read(root / "own.csv", root, {"bild": "Bild"})
+    for columns in ({"path": "Bild"}, {"lesion": "Herd"}):
+        with pytest.raises(InputError, match="a column for path or image_id, and one for lesion or class"):
+            read(root / "own.csv", root, columns)
+
+
+def test_workbooks_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"has no sheet 'x'\. Found: Notizen, Befunde\."):
+        read_cells(EXPORTS / "cases.xlsx", "x")
+    with pytest.raises(InputError, match=r"has no header in its first row"):
+        read_cells(EXPORTS / "cases.xlsx")
+    content = (EXPORTS / "cases.xlsx").read_bytes()
+    for name, damaged in {"cut.xlsx": content[:900], "text.xlsx": b"image_id,path", "empty.ods": b""}.items():
+        (root / name).write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"The workbook .*{name} cannot be read"):
+            read_cells(root / name)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_cells(root / "none.xlsx")
+    with zipfile.ZipFile(root / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(6):
+            archive.writestr(f"xl/{i}.xml", bytes(1_000_000))
+    monkeypatch.setattr(spreadsheets, "LARGEST_WORKBOOK", 5_000_000)
+    with pytest.raises(InputError, match="it would unpack to 6 MB"):
+        read_cells(root / "bomb.xlsx")
