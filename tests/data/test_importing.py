@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -17,6 +19,7 @@ from PIL import Image
 from liverattn.configuration import build, config_folder
 from liverattn.data.exports import left_out, write_export
 from liverattn.data.manifest import Manifest, read_manifest, write_manifest
+from liverattn.data.sources.aul import AulSource
 from liverattn.errors import InputError, InputListError
 
 from .conftest import save_case
@@ -466,3 +469,17 @@ def test_an_imported_manifest_is_a_table_that_reads_back(read: Reader, root: Pat
     (tmp_path / "elsewhere").mkdir()
     write_manifest(manifest, tmp_path / "elsewhere" / "cases.csv")
     assert_equal(read_manifest(tmp_path / "elsewhere" / "cases.csv", root), manifest)
+
+
+@pytest.mark.skipif("LIVERATTN_AUL" not in os.environ, reason="set LIVERATTN_AUL to the unpacked AUL images")
+@pytest.mark.parametrize("tool", ["coco", "labelstudio"])
+def test_real_cases_go_through_a_tool_and_back(read: Reader, tmp_path: Path, tool: str) -> None:
+    manifest = AulSource(root=os.environ["LIVERATTN_AUL"]).manifest()
+    write_export(manifest, tool, tmp_path / "out")
+    found = read(tool, f"root={manifest.root}", f"annotations={tmp_path / 'out'}")
+    assert found.warnings == ()
+    expected, actual = (table.set_index("path").sort_index() for table in (manifest.table, found.table))
+    for column in ("patient_id", "lesion", "malignant"):
+        pd.testing.assert_series_equal(actual[column], expected[column])
+    for boxes, known in zip(actual["boxes"], expected["boxes"], strict=True):
+        np.testing.assert_allclose(boxes, known, atol=1e-9)
