@@ -8,7 +8,7 @@ SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train sweep status ensemble prepare ui test check lock clean
+.PHONY: help setup quickstart train sweep status ensemble prepare annotate ui test check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ ensemble: setup ## Finished fold runs to Tables 2 and 3, Figure 5 and the mean o
 
 prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
 	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)
+
+annotate: setup ## Box lesions on a local page: make annotate ARGS="data.root=/data/images" (or data.manifest=cases.csv)
+	$(RUN) -m liverattn.annotate $(ARGS)
 
 ui: setup ## Browse runs in MLflow's UI on this machine only
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000

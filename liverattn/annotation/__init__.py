@@ -1,0 +1,1 @@
+"""A person fills in the table of cases: state, journal, page, suggestions."""

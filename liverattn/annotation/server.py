@@ -1,0 +1,104 @@
+"""The server behind the page: this machine only, nothing from elsewhere."""
+
+import secrets
+import socket
+import warnings
+import webbrowser
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import cv2
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, Response
+from nicegui import app as nicegui_app
+from nicegui import ui
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from liverattn.annotation.page import Desk, Page
+from liverattn.data.images import ImageError, read_grey
+from liverattn.errors import InputError
+
+HOST = "127.0.0.1"
+LOCAL_NAMES = (HOST, "localhost")
+
+
+class LocalOnly:
+    """Refuses requests that were meant for another name, or come from another site's page (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] in ("http", "websocket"):
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            host, origin = headers.get(b"host", ""), headers.get(b"origin")
+            is_foreign = urlsplit(f"//{host}").hostname not in LOCAL_NAMES
+            if is_foreign or (origin is not None and urlsplit(origin).netloc != host):
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1008})
+                else:
+                    await PlainTextResponse("Only for this machine's own page.", 403)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def bound_socket(port: int) -> socket.socket:
+    """A socket on this machine only.
+
+    Args:
+        port: 0 takes any free one.
+
+    Raises:
+        InputError: The port is taken or not allowed.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen()  # whoever opens the page before the server is up waits for it
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise InputError(
+            f"Port {port} cannot be used ({error}). Choose another one: port=0 takes any free one."
+        ) from None
+    return listener
+
+
+def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        desk: What is shown.
+        listener: Of :func:`bound_socket`.
+        open_browser: Show the page in the default browser.
+    """
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_middleware(LocalOnly)
+
+    @server.get("/images/{token}/{case}")
+    def image(token: str, case: int) -> Response:
+        if not secrets.compare_digest(token, desk.token) or not 0 <= case < len(desk.session.table):
+            return PlainTextResponse("No such image.", 404)
+        try:
+            png = cv2.imencode(".png", read_grey(desk.session.table.image(case)), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        except ImageError as error:
+            return PlainTextResponse(f"This image cannot be shown: {error}.", 422)
+        return Response(png.tobytes(), media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    ui.run_with(
+        server,
+        root=lambda: Page(desk) and None,
+        title="liverattn annotate",
+        dark=True,
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    if open_browser:
+        nicegui_app.on_startup(lambda: webbrowser.open(f"http://{HOST}:{listener.getsockname()[1]}"))
+    # NiceGUI looks for its server among all objects there are, and touches a deprecated one of torch.
+    warnings.filterwarnings("ignore", "`torch.distributed.reduce_op` is deprecated", FutureWarning)
+    config = uvicorn.Config(server, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    with suppress(KeyboardInterrupt):  # the usual end
+        uvicorn.Server(config).run(sockets=[listener])
