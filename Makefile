@@ -8,10 +8,10 @@ SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train sweep status ensemble prepare annotate ui test check lock clean
+.PHONY: help setup quickstart train sweep status ensemble prepare check-data annotate ui test check lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 # The stamp is written last: an interrupted installation is begun again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -47,6 +47,8 @@ ensemble: setup ## Finished fold runs to Tables 2 and 3, Figure 5 and the mean o
 prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
 	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)
 
+check-data: prepare ## The same: violations, near-duplicates, shortcuts and a contact sheet in outputs/checked/NAME/check.html
+
 annotate: setup ## Box lesions on a local page: make annotate ARGS="data.root=/data/images" (or data.manifest=cases.csv)
 	$(RUN) -m liverattn.annotate $(ARGS)
 
@@ -54,7 +56,7 @@ ui: setup ## Browse runs in MLflow's UI on this machine only
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
 
 test: setup ## All tests
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: setup ## Style, types, layers
 	.venv/bin/ruff check .

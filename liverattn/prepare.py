@@ -1,90 +1,114 @@
-"""Any source to a checked manifest and prepared images: ``python -m liverattn.prepare data=...``."""
+"""Any source to a checked manifest, prepared images and a report: ``python -m liverattn.prepare data=...``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from liverattn.configuration import build, verb
+from liverattn.errors import InputError, UnlabeledError
 
 if TYPE_CHECKING:
+    from liverattn.data.audit import Audit
     from liverattn.data.cache import PreparedCases
     from liverattn.data.manifest import Manifest
+    from liverattn.reporting.check import CheckReport
 
-PLAUSIBLE_MEDIAN = (20, 150)
+MOST_WARNINGS = 12  # in the terminal; the report has all
+MOST_PAIRS = 60  # in the report, as pictures; duplicates.csv has all
+MOST_IMAGES = 60
 
 
 def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
-    """Read and check the cases of ``cfg.data`` and prepare their images, as far as that is not done yet."""
+    """Read and check the cases of ``cfg.data`` and prepare their images, as far as that is not done yet.
+
+    With ``data.group_duplicates``, patients whose images are near-duplicates become one.
+    """
     from liverattn.data.cache import prepare_cases
+    from liverattn.data.duplicates import merge_patients, near_duplicates
     from liverattn.data.sources import without
 
-    manifest = without(build(cfg.data.source).manifest(), cfg.data.exclude)
-    return manifest, prepare_cases(manifest, build(cfg.data.preprocessing), Path(cfg.paths.cache))
+    manifest, cache = without(build(cfg.data.source).manifest(), cfg.data.exclude), Path(cfg.paths.cache)
+    if cfg.data.group_duplicates:
+        manifest = merge_patients(manifest, near_duplicates(manifest, cache))
+    return manifest, prepare_cases(manifest, build(cfg.data.preprocessing), cache)
 
 
-def findings(manifest: "Manifest", cases: "PreparedCases") -> Sequence[str]:
-    """What a person should know of the data, counted."""
-    import numpy as np
-
-    low, high = PLAUSIBLE_MEDIAN
-    lesion = manifest.table["lesion"].to_numpy() == 1
-    height, width = cases.size
-    counted = {
-        "lesion image(s) without boxes: no part in the attention loss": sum(
-            is_lesion and boxes is None for is_lesion, boxes in zip(lesion, cases.boxes, strict=True)
-        ),
-        "image(s) with a black top region: intensities left as they are": int(np.isnan(cases.medians).sum()),
-        f"image(s) with m outside {low} to {high}": int(((cases.medians < low) | (cases.medians > high)).sum()),
-        f"image(s) smaller than {width}x{height}: enlarged": int(
-            ((cases.originals[:, 0] < width) | (cases.originals[:, 1] < height)).sum()
-        ),
-    }
-    return [*manifest.warnings, *(f"{count} {what}" for what, count in counted.items() if count)]
-
-
-def report(manifest: "Manifest", cases: "PreparedCases") -> None:
+def show(audited: "Audit") -> None:
     """Print counts in the form of Table 1, distributions and warnings."""
-    import numpy as np
     from rich.console import Console
 
-    from liverattn.data.splits import strata
     from liverattn.reporting.tables import counts_table, distribution_table
 
-    kinds = strata(manifest.table)
-    counts = {kind: kinds.count(kind) for kind in ("none", *sorted(set(kinds) - {"none"})) if kind in kinds}
-    boxed = [boxes for boxes in cases.boxes if boxes is not None]
-    area = [100 * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).sum() / np.prod(cases.size) for boxes in boxed]
-    quantities = {
-        "m of Eq. 1 (0 to 255)": cases.medians[~np.isnan(cases.medians)],
-        "width (pixels)": cases.originals[:, 0],
-        "height (pixels)": cases.originals[:, 1],
-        "boxes (% of the prepared lesion image)": np.array([share for share in area if share > 0]),
-    }
-    names = {"min": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "max": 1.0}
-    console = Console()
-    console.print(counts_table(counts))
-    console.print(
-        distribution_table(
-            {
-                quantity: {name: float(np.quantile(values, q)) for name, q in names.items()}
-                for quantity, values in quantities.items()
-                if len(values)
-            }
-        )
-    )
-    for warning in findings(manifest, cases):
+    numbers, console = audited.numbers(), Console()
+    console.print(counts_table(numbers["counts"]))
+    console.print(distribution_table(numbers["distributions"]))
+    for warning in audited.warnings[:MOST_WARNINGS]:
         print(f"Warning: {warning}")
+    if len(audited.warnings) > MOST_WARNINGS:
+        print(f"... and {len(audited.warnings) - MOST_WARNINGS} more warnings in the report")
+
+
+def page(name: str, manifest: "Manifest", cases: "PreparedCases", audited: "Audit") -> "CheckReport":
+    """The report of data that can be used."""
+    from liverattn.data.audit import contact_sample
+    from liverattn.reporting.check import CheckedImage, CheckedPair, CheckReport
+
+    def image(row: int, caption: str = "") -> CheckedImage:
+        name = f"{manifest.table.at[row, 'image_id']}{caption}"
+        return CheckedImage(cases.image(row) * cases.factors[row], cases.boxes[row], name)
+
+    return CheckReport(
+        title=name,
+        warnings=audited.warnings,
+        notes=manifest.notes,
+        counts=audited.counts,
+        distributions=audited.distributions,
+        shortcuts=[(s.output, s.positive, s.negative, s.size, s.metadata, s.is_suspicious) for s in audited.shortcuts],
+        pairs=None
+        if audited.pairs is None
+        else [
+            CheckedPair(image(pair.first), image(pair.second), pair.similarity, remarks)
+            for pair, remarks in audited.remarked_pairs()[:MOST_PAIRS]
+        ],
+        pair_count=len(audited.pairs or ()),
+        images=[image(row, f": {kind}") for row, kind in contact_sample(manifest, MOST_IMAGES)],
+        image_count=len(manifest),
+    )
 
 
 @verb("prepare")
 def main(cfg: DictConfig) -> None:
-    """Prepare the data of ``cfg.data`` and report on them."""
-    manifest, cases = prepared_data(cfg)
-    report(manifest, cases)
+    """Prepare the data of ``cfg.data`` and report on them; the exit status is 0 unless they cannot be used."""
+    from liverattn.reporting.check import refusal, write_check
+
+    name, folder = cfg.data.name, Path(cfg.paths.outputs) / "checked" / cfg.data.name
+    try:
+        manifest, cases = prepared_data(cfg)
+    except UnlabeledError as awaited:
+        print(awaited)
+        return
+    except InputError as error:
+        write_check(refusal(name, error), folder / "check.html")
+        print(f"Report: {folder / 'check.html'}", flush=True)
+        raise
+    from liverattn.data.audit import audit
+    from liverattn.data.exports import write_exports
+    from liverattn.data.manifest import write_manifest
+
+    audited = audit(manifest, cases, Path(cfg.paths.cache) if cfg.audit else None)
+    show(audited)
+    audited.write(folder)
+    write_check(page(name, manifest, cases, audited), folder / "check.html")
+    table = folder / "cases.csv"
+    if table.resolve() != Path(cfg.data.get("manifest") or "").resolve():  # never over what was read
+        write_manifest(manifest, table)
+    for line in write_exports(manifest, cfg.export, folder):
+        print(line)
     print(f"Prepared images: {cfg.paths.cache} (data fingerprint {cases.fingerprint[:12]})")
-    print(f"Next: python -m liverattn.train +experiment=resnet_240 data={cfg.data.name} ...")
+    print(f"Look at:         {folder / 'check.html'}")
+    print(f"Table of cases:  {table} (data=manifest data.manifest={table} data.root={manifest.root})")
+    print(f"Next: python -m liverattn.train +experiment=resnet_240 data={name} ...")
 
 
 if __name__ == "__main__":

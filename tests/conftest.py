@@ -11,6 +11,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, settings
 
+# Several workers share the cores, and so do the commands that they start; read when torch is first imported.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (workers + 1)))
+
 # Machines are slow at times; the same examples on every machine.
 settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")

@@ -1,6 +1,6 @@
 """Cases to the formats of annotation tools, so that boxes can be corrected there and imported again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ CLASSES = ("lesion", "benign", "malignant", *LESION_TYPES)
 def coco(manifest: Manifest) -> dict[str, Any]:
     """COCO's object detection format.
 
-    It cannot say that an image shows a lesion that nobody has drawn: such cases are left out (:func:`left_out`).
+    It cannot say that an image shows a lesion that nobody has drawn: such cases are left out.
     ``patient_id`` stands beside an image's name, where :class:`liverattn.data.sources.coco.CocoSource` finds it.
     """
     images: list[dict[str, Any]] = []
@@ -77,27 +77,27 @@ def _class(row: Mapping[Any, Any]) -> str:
 FORMATS: Mapping[str, Callable[[Manifest], Any]] = {"coco": coco, "labelstudio": label_studio}
 
 
-def write_export(manifest: Manifest, name: str, folder: Path) -> Path:
-    """Write cases in a tool's format.
+def write_exports(manifest: Manifest, names: Sequence[str], folder: Path) -> list[str]:
+    """Write cases in tools' formats, ``NAME.json`` each.
 
     Args:
         manifest: The cases.
-        name: One of :data:`FORMATS`.
-        folder: Gets ``NAME.json``.
+        names: Some of :data:`FORMATS`.
+        folder: Of the files.
 
     Returns:
-        The file.
+        A line for each file, and what it could not hold.
 
     Raises:
-        InputError: The format is not one of them.
+        InputError: A format is not one of them.
     """
-    if name not in FORMATS:
-        raise InputError(f"Expected export to name some of {', '.join(FORMATS)}, but got {name!r}.")
-    path = folder / f"{name}.json"
-    write_json(path, FORMATS[name](manifest))
-    return path
-
-
-def left_out(manifest: Manifest, name: str) -> int:
-    """How many cases a format cannot hold."""
-    return int(manifest.table["boxes"].isna().sum()) if name == "coco" else 0
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"Expected export to name some of {', '.join(FORMATS)}, but got {', '.join(unknown)}.")
+    lines = []
+    for name in names:
+        write_json(folder / f"{name}.json", FORMATS[name](manifest))
+        lost = sum(boxes is None for boxes in manifest.table["boxes"]) if name == "coco" else 0
+        without = f" (without {lost} lesion image(s) whose boxes are unknown: COCO cannot say so)" if lost else ""
+        lines.append(f"Export:          {folder / f'{name}.json'}{without}")
+    return lines

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydicom import examples
 
@@ -268,6 +268,7 @@ def watched(folders: tuple[str, ...], seconds: int) -> Iterator[list[str]]:
 def outcome(target: Target, config: DictConfig, root: Path, out: Path) -> str:
     """``imported``, ``refused``, or what went wrong."""
     config = config.copy()
+    OmegaConf.set_struct(config, False)  # new class names
     options = [option.format(root=root, out=out) for option in target.options]
     config.data.merge_with_dotlist([f"root={root}", *options])
     with watched((str(out),), LONGEST) as elsewhere:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from liverattn.configuration import build, config_folder
-from liverattn.data.exports import left_out, write_export
+from liverattn.data.exports import write_exports
 from liverattn.data.manifest import Manifest, read_manifest, write_manifest
 from liverattn.data.sources.aul import AulSource
 from liverattn.errors import InputError, InputListError
@@ -445,23 +445,25 @@ def test_what_we_export_is_read_back(read: Reader, root: Path, tool: str) -> Non
         text.replace("image_id,", "patient_id,image_id,").replace("\n", "\np7,").removesuffix("p7,")
     )
     manifest = read_manifest(root / "cases.csv")
-    write_export(manifest, tool, root / "out")
+    write_exports(manifest, [tool], root / "out")
     found = read(tool, f"annotations={root / 'out'}")
     assert_equal(found, manifest, pixels=1e-9)
     assert set(found.table["patient_id"]) == {"p7"}
-    with pytest.raises(InputError, match="export to name some of coco, labelstudio, but got 'word'"):
-        write_export(manifest, "word", root)
+    with pytest.raises(InputError, match="export to name some of coco, labelstudio, but got word"):
+        write_exports(manifest, [tool, "word"], root)
 
 
 def test_lesions_without_boxes_in_exports(read: Reader, root: Path) -> None:
     table = (root / "cases.csv").read_text().replace('"[[8, 10, 24, 30]]"', "")
     (root / "cases.csv").write_text(table)
     manifest = read_manifest(root / "cases.csv")
-    assert (left_out(manifest, "coco"), left_out(manifest, "labelstudio")) == (1, 0)
-    write_export(manifest, "coco", root / "out")
-    assert read("coco", f"annotations={root / 'out'}", "unlisted=ignore").table["image_id"].tolist() == list("acdef")
-    write_export(manifest, "labelstudio", root / "out2")
-    assert_equal(read("labelstudio", f"annotations={root / 'out2'}"), manifest, pixels=1e-9)
+    line, other = write_exports(manifest, ["coco", "labelstudio"], root / "out")
+    assert line.endswith("coco.json (without 1 lesion image(s) whose boxes are unknown: COCO cannot say so)")
+    assert other.endswith("labelstudio.json")
+    assert read("coco", f"annotations={root / 'out' / 'coco.json'}", "unlisted=ignore").table[
+        "image_id"
+    ].tolist() == list("acdef")
+    assert_equal(read("labelstudio", f"annotations={root / 'out' / 'labelstudio.json'}"), manifest, pixels=1e-9)
 
 
 def test_an_imported_manifest_is_a_table_that_reads_back(read: Reader, root: Path, tmp_path: Path) -> None:
@@ -475,7 +477,7 @@ def test_an_imported_manifest_is_a_table_that_reads_back(read: Reader, root: Pat
 @pytest.mark.parametrize("tool", ["coco", "labelstudio"])
 def test_real_cases_go_through_a_tool_and_back(read: Reader, tmp_path: Path, tool: str) -> None:
     manifest = AulSource(root=os.environ["LIVERATTN_AUL"]).manifest()
-    write_export(manifest, tool, tmp_path / "out")
+    write_exports(manifest, [tool], tmp_path / "out")
     found = read(tool, f"root={manifest.root}", f"annotations={tmp_path / 'out'}")
     assert found.warnings == ()
     expected, actual = (table.set_index("path").sort_index() for table in (manifest.table, found.table))
