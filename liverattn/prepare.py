@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from liverattn.data.manifest import Manifest
     from liverattn.reporting.check import CheckReport
 
-MOST_WARNINGS = 12  # in the terminal; the report has all
+MOST_LINES = 12  # of warnings, and of notes, in the terminal; the report has all
 MOST_PAIRS = 60  # in the report, as pictures; duplicates.csv has all
 MOST_IMAGES = 60
 
@@ -34,8 +34,8 @@ def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
     return manifest, prepare_cases(manifest, build(cfg.data.preprocessing), cache)
 
 
-def show(audited: "Audit") -> None:
-    """Print counts in the form of Table 1, distributions and warnings."""
+def show(manifest: "Manifest", audited: "Audit") -> None:
+    """Print counts in the form of Table 1, distributions, what an import converted, and warnings."""
     from rich.console import Console
 
     from liverattn.reporting.tables import counts_table, distribution_table
@@ -43,10 +43,11 @@ def show(audited: "Audit") -> None:
     numbers, console = audited.numbers(), Console()
     console.print(counts_table(numbers["counts"]))
     console.print(distribution_table(numbers["distributions"]))
-    for warning in audited.warnings[:MOST_WARNINGS]:
-        print(f"Warning: {warning}")
-    if len(audited.warnings) > MOST_WARNINGS:
-        print(f"... and {len(audited.warnings) - MOST_WARNINGS} more warnings in the report")
+    for kind, lines in (("Import", manifest.notes), ("Warning", audited.warnings)):
+        for line in lines[:MOST_LINES]:
+            print(f"{kind}: {line}")
+        if len(lines) > MOST_LINES:
+            print(f"{kind}: ... and {len(lines) - MOST_LINES} more in the report")
 
 
 def page(name: str, manifest: "Manifest", cases: "PreparedCases", audited: "Audit") -> "CheckReport":
@@ -97,7 +98,7 @@ def main(cfg: DictConfig) -> None:
     from liverattn.data.manifest import write_manifest
 
     audited = audit(manifest, cases, Path(cfg.paths.cache) if cfg.audit else None)
-    show(audited)
+    show(manifest, audited)
     audited.write(folder)
     write_check(page(name, manifest, cases, audited), folder / "check.html")
     table = folder / "cases.csv"

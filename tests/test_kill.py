@@ -165,8 +165,9 @@ def test_killed_sweeps_end_with_the_tables_of_an_undisturbed_one(
     seconds = time.monotonic() - started + 20  # of starting processes
     torch.set_num_threads(threads)
     assert whole.status == 0, whole.err
-    kills, _ = disturbed(sweep_command("joblib", swept), tmp_path / "parts", 2, seconds, random.Random(0))
+    kills, outlived = disturbed(sweep_command("joblib", swept), tmp_path / "parts", 2, seconds, random.Random(0))
     assert kills > 0
+    assert outlived == 0
     compare(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from liverattn import prepare
+from liverattn.data.manifest import Manifest
 from tests.conftest import Result
 
 Command = Callable[..., Result]
@@ -135,6 +136,8 @@ def test_what_is_no_list_of_problems_replaces_an_older_report_too(command: Comma
 def test_many_warnings_stay_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     from liverattn.data.audit import Audit
 
-    prepare.show(Audit({"none": 1}, {}, [f"number {i}" for i in range(100)], None, pd.DataFrame(), []))
+    manifest = Manifest(pd.DataFrame(), Path(), notes=("2 box(es) were turned",))
+    prepare.show(manifest, Audit({"none": 1}, {}, [f"number {i}" for i in range(100)], None, pd.DataFrame(), []))
     out = capsys.readouterr().out
-    assert out.count("Warning: ") == 12 and "... and 88 more warnings in the report" in out
+    assert out.count("Warning: ") == 13 and "Warning: ... and 88 more in the report" in out
+    assert "Import: 2 box(es) were turned" in out

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -304,6 +305,7 @@ def fuzz(count: int, seed: int, work: Path) -> Counter[tuple[str, str]]:
     return outcomes
 
 
+@pytest.mark.slow
 def test_damaged_inputs_are_imported_or_refused(tmp_path: Path) -> None:
     outcomes = fuzz(160, 0, tmp_path)
     assert {result for _, result in outcomes} == {"imported", "refused"}

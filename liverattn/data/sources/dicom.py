@@ -23,6 +23,7 @@ from liverattn.errors import InputError, InputListError, UnlabeledError
 from liverattn.files import digest, replacing
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
+BURNT_IN = "DICOM file(s) may show the patient's identity in their pixels: look before you share the images"
 LABELS = ("lesion", "malignant", "type", "boxes", "site")
 
 
@@ -65,16 +66,12 @@ class DicomSource:
         cases = _with_labels(rows, table, self._label_rows())
         with replacing(table) as temporary:
             cases.to_csv(temporary, index=False)
+        warnings = [f"{counted.pop(BURNT_IN)} {BURNT_IN}"] if BURNT_IN in counted else []
+        notes = [f"{count} {what}" for what, count in sorted(counted.items())]
         blank = int(cases["lesion"].isna().sum())
         if blank:
-            raise UnlabeledError(
-                f"{len(cases)} image(s) of {root} are in {folder}; of {blank} nobody has said whether they show a "
-                f"lesion.\nFill in the column lesion of {table}, give data.labels=TABLE, or draw boxes:\n"
-                f"  python -m liverattn.annotate data.manifest={table}\nThen use data=manifest data.manifest={table}"
-            )
-        notes = [f"{count} {what}" for what, count in sorted(counted.items())]
-        burnt = [note for note in notes if "identity" in note]
-        return check_manifest(cases, folder, str(table), burnt, [note for note in notes if note not in burnt])
+            raise UnlabeledError("\n".join([*notes, *warnings, _awaited(table, len(cases), blank)]))
+        return check_manifest(cases, folder, str(table), warnings, notes)
 
     def _label_rows(self) -> dict[str, dict[str, Any]]:
         if self.labels is None:
@@ -161,7 +158,15 @@ def _count(file: UltrasoundFile, counted: Counter[str]) -> None:
     if file.scaled:
         counted["DICOM file(s) have ultrasound regions of another size, and were left whole"] += 1
     if file.burnt_in:
-        counted["DICOM file(s) may show the patient's identity in their pixels: look before you share the images"] += 1
+        counted[BURNT_IN] += 1
+
+
+def _awaited(table: Path, cases: int, blank: int) -> str:
+    return (
+        f"{cases} image(s) are in {table.parent}; of {blank} nobody has said whether they show a lesion.\n"
+        f"Fill in the column lesion of {table}, give data.labels=TABLE, or draw boxes:\n"
+        f"  python -m liverattn.annotate data.manifest={table}\nThen use data=manifest data.manifest={table}"
+    )
 
 
 def _with_labels(rows: list[dict[str, Any]], table: Path, labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
