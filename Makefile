@@ -55,7 +55,7 @@ annotate: setup ## Box lesions on a local page: make annotate ARGS="data.root=/d
 ui: setup ## Browse runs in MLflow's UI on this machine only
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
 
-test: setup ## All tests
+test: setup ## All tests (measured: 7 minutes on two cores)
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Style, types, layers

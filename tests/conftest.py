@@ -1,6 +1,7 @@
 """Fixtures of all tests: a tiny phantom set, and the commands run in this process or in a new one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,9 +56,24 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("phantoms")
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database without runs: MLflow takes seconds to lay out its tables."""
+    import liverattn.tracking  # first: it switches MLflow's telemetry off
+
+    assert liverattn.tracking
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def tiny(tmp_path: Path, phantoms: Path) -> list[str]:
+def tiny(tmp_path: Path, phantoms: Path, database: Path) -> list[str]:
     """Overrides of a fold run that takes seconds and writes below ``tmp_path``."""
+    (tmp_path / "outputs").mkdir()
+    shutil.copy(database, tmp_path / "outputs")
     return [*TINY, f"data.root={phantoms}", f"paths.outputs={tmp_path / 'outputs'}"]
 
 
