@@ -43,7 +43,8 @@ class TrainerSettings:
         compile: Use ``torch.compile``.
         deterministic: ``auto`` (on a GPU: where a deterministic kernel exists), True (strict) or False.
         gradient_clip: Largest norm of the gradient; None: no limit.
-        limit_batches: Only so many batches per epoch (debugging).
+        limit_batches: Train on only so many batches per epoch (debugging). Validation stays whole: of cases sorted by
+            class, a part may lack one.
         overfit_batches: Train and validate on so many training batches (debugging).
         profiler: ``simple`` or ``advanced`` (debugging).
     """
@@ -121,7 +122,6 @@ class TrainerSettings:
             default_root_dir=folder,
             deterministic=("warn" if on_gpu else False) if self.deterministic == "auto" else self.deterministic,
             limit_train_batches=self.limit_batches,
-            limit_val_batches=self.limit_batches,
             gradient_clip_val=self.gradient_clip,
             profiler=self._profiler(folder),
             enable_checkpointing=True,

@@ -37,7 +37,7 @@ def test_the_trainer_is_what_the_settings_say(tmp_path: Path) -> None:
     settings = TrainerSettings(max_epochs=7, limit_batches=2, gradient_clip=1.5, ema=0.99)
     trainer = settings.build(Hardware("cpu", "32-true", True), tmp_path, [], None)
     assert trainer.max_epochs == 7
-    assert trainer.limit_train_batches == trainer.limit_val_batches == 2
+    assert (trainer.limit_train_batches, trainer.limit_val_batches) == (2, 1.0)
     assert trainer.gradient_clip_val == 1.5
     assert [type(callback).__name__ for callback in trainer.callbacks][:1] == ["WeightAveraging"]
     assert trainer.logger is None
