@@ -1,10 +1,10 @@
-"""The images below a folder, found by whatever an export calls them."""
+"""Paths of images: below a folder, found by whatever an export calls them, and never outside."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm", ".jp2"}
@@ -12,7 +12,7 @@ UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts one before the
 
 
 class ImageFiles:
-    """The images below a folder, found by whatever an export calls them."""
+    """Paths of images: below a folder, found by whatever an export calls them, and never outside."""
 
     def __init__(self, root: Path) -> None:
         """List the images below ``root``; hidden files and what archives of other systems leave are passed over."""
@@ -56,6 +56,13 @@ class ImageFiles:
 
 def _stem(name: str) -> str:
     return PurePosixPath(name).stem
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a path is relative and never goes up, read as any system would."""
+    windows = PureWindowsPath(path)  # splits at both kinds of slashes
+    absolute = PurePosixPath(path).is_absolute() or bool(windows.drive or windows.root)
+    return not (absolute or ".." in windows.parts or "\0" in path)
 
 
 def natural_order(path: str) -> list[tuple[int, int, str]]:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
+from liverattn.data.image_files import stays_inside
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, InputListError
@@ -103,12 +104,6 @@ def _box_problem(text: str) -> str | None:
     return None
 
 
-def _stays_inside(path: str) -> bool:
-    windows = PureWindowsPath(path)  # splits at both kinds of slashes
-    absolute = PurePosixPath(path).is_absolute() or bool(windows.drive or windows.root)
-    return not (absolute or ".." in windows.parts or "\0" in path)
-
-
 def _one_of(values: Sequence[str], message: str) -> pa.Check:
     return pa.Check(lambda cell: cell in values, element_wise=True, error=message)
 
@@ -136,7 +131,7 @@ SCHEMA = pa.DataFrameSchema(
         "image_id": pa.Column(object, unique=True, nullable=False),
         "path": pa.Column(
             object,
-            pa.Check(_stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
+            pa.Check(stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
             nullable=False,
         ),
         "patient_id": pa.Column(object, nullable=True),  # blank only where image_id is, which is said there
@@ -188,7 +183,7 @@ def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, 
 
 def _file_violation(root: Path, row: dict[Any, Any]) -> tuple[str, str] | None:
     """(column, message) of what the image itself contradicts: absent, unreadable, or smaller than a box."""
-    if not isinstance(row["path"], str) or not _stays_inside(row["path"]):
+    if not isinstance(row["path"], str) or not stays_inside(row["path"]):
         return None  # said already
     path = root / row["path"]
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
@@ -286,7 +281,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
 
     Args:
         path: The table.
-        root: Folder that image paths are relative to; None: the table's.
+        root: Of the image paths; None: the table's folder.
 
     Raises:
         InputError: The file is absent or not a table, or a row breaks a rule (all of them are listed).
