@@ -15,8 +15,10 @@ from liverattn.runs import RunFolder, find_runs
 from liverattn.tracking import flat_parameters
 
 Cell = tuple[int, int]  # repeat and fold, from 0
-# Where things lie, and what the hash of the fold assignment decides.
-NOT_ARCHITECTURE = ("protocol.", "data.name", "data.root", "data.manifest", "data.source.", "data.exclude")
+# Of the data, an architecture has how images are shown to it and what it is asked; where they come from, and how they
+# were imported, is decided by the hash of the fold assignment. Phantoms of all seeds have the same names.
+NOT_ARCHITECTURE = ("protocol.", "data.")
+OF_DATA = ("lesion_free", "reduction", "tasks.", "preprocessing.", "augmentation.", "seed", "counts.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,10 @@ def _read(run: RunFolder) -> FinishedRun:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     flat = flat_parameters(identity(config))
-    kept = {name: value for name, value in flat.items() if not name.startswith(NOT_ARCHITECTURE)}
+    of_data = tuple(f"data.{name}" for name in OF_DATA)
+    kept = {
+        name: value for name, value in flat.items() if name.startswith(of_data) or not name.startswith(NOT_ARCHITECTURE)
+    }
     if "backbone.weights" in kept:  # the same file in another folder
         kept["backbone.weights"] = Path(kept["backbone.weights"]).name
     return kept

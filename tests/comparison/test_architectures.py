@@ -106,6 +106,13 @@ def test_settings_that_always_differ_together_are_told_by_one(tmp_path: Path) ->
     assert labels(tmp_path) == ["a height=120", "a height=240", "a height=480"]
 
 
+def test_where_data_come_from_is_no_part_of_an_architecture(tmp_path: Path) -> None:
+    for fold, (export, reduction) in enumerate((("a.json", "area"), ("b.json", "any"))):
+        write_run(tmp_path, "a", COHORT, fold=fold, data__annotations=export, data__unlisted=export)
+        write_run(tmp_path, "b", COHORT, fold=fold, data__reduction=reduction)
+    assert labels(tmp_path) == ["a", "b reduction=any", "b reduction=area"]
+
+
 def test_settings_of_the_same_name_are_written_out(tmp_path: Path) -> None:
     for seed, data_seed in ((0, 0), (1, 0), (1, 1)):
         write_run(tmp_path, "a", COHORT, seed=seed, data__seed=data_seed)
