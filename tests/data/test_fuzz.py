@@ -239,31 +239,40 @@ def inside(path: str, folders: tuple[str, ...]) -> bool:
     return any(Path(path).absolute().is_relative_to(folder) for folder in folders)
 
 
+class Watch:
+    """Files opened for writing outside some folders, while it is on; there can be only one, for hooks stay for ever."""
+
+    def __init__(self) -> None:
+        self.folders: tuple[str, ...] | None = None
+        self.found: list[str] = []
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or self.folders is None or not isinstance(arguments[0], str):
+            return
+        reads = (arguments[1] or "r").strip("bt") == "r"
+        if not reads and not inside(arguments[0], self.folders) and arguments[0] != "/dev/null":
+            self.found.append(arguments[0])
+
+
+WATCH = Watch()
+
+
 @contextmanager
 def watched(folders: tuple[str, ...], seconds: int) -> Iterator[list[str]]:
     """Files opened for writing elsewhere; an alarm after so many seconds."""
-    found: list[str] = []
-    active = True
-
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if not active or event != "open" or not isinstance(arguments[0], str):
-            return
-        reads = (arguments[1] or "r").strip("bt") == "r"
-        if not reads and not inside(arguments[0], folders) and arguments[0] != "/dev/null":
-            found.append(arguments[0])
 
     def late(*_: Any) -> None:
         raise TimeoutError(f"took longer than {seconds} s")
 
-    sys.addaudithook(audit)
+    WATCH.folders, WATCH.found = folders, []
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
     try:
-        yield found
+        yield WATCH.found
     finally:
-        active = False
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        WATCH.folders = None
 
 
 def outcome(target: Target, config: DictConfig, root: Path, out: Path) -> str:
@@ -290,6 +299,7 @@ def fuzz(count: int, seed: int, work: Path) -> Counter[tuple[str, str]]:
     outcomes: Counter[tuple[str, str]] = Counter()
     whole = work / "whole"
     make_inputs(whole)
+    sys.addaudithook(WATCH)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         configs = {tool: compose("prepare", [f"data={tool}"]) for tool in sorted({target.tool for target in TARGETS})}
     for target in TARGETS:  # undamaged, they are imported
