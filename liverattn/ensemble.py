@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +26,7 @@ def main(cfg: DictConfig) -> None:
     tables = write(comparison, folder)
     show(tables)
     track(cfg, comparison, tables, folder)
+    pack(comparison, cfg.bundle, folder)
     print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'}")
     print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))
 
@@ -71,6 +72,26 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
         comparison.predictions().to_parquet(temporary, index=False)
     write_json(folder / "metrics.json", comparison.record())
     return tables
+
+
+def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder: Path) -> None:
+    """Write the bundle beside the tables, which need no checkpoints and stay without it."""
+    from liverattn.comparison.bundling import bundle
+
+    if choice is None:
+        return
+    try:
+        written = bundle(comparison, choice, f"{folder.name}-{comparison.record()['data']}", folder / "bundle")
+    except InputError as error:
+        print(f"Bundle:  none. {error}")
+        return
+    shown = {
+        name: f"{cost.passes} forward passes, {cost.milliseconds:.0f} ms per image"
+        for name, cost in written.contents.costs.items()
+    }
+    print(f"Bundle:  {written.path} and .zip: {shown[choice]}")
+    print("".join(f"         (bundle={name}: {text})\n" for name, text in shown.items() if name != choice), end="")
+    print(f"Use it:  python -m liverattn.predict bundle={written.path} images=...")
 
 
 def show(tables: Sequence["ResultTable"]) -> None:

@@ -55,6 +55,30 @@ def read_copy(path: Path) -> TaskCopy:
         raise InputError(f"{path} is not a readable task checkpoint ({problem}). Run the fold again.") from error
 
 
+def read_last(path: Path) -> TaskCopy:
+    """Read the weights after the last epoch from where a run would resume (with a weights average: the average).
+
+    Returns:
+        With the task ``last`` and an undefined AUC: nothing was selected.
+
+    Raises:
+        InputError: Absent or damaged.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+        weights = {
+            name.removeprefix("model."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("model.")
+        }
+        return TaskCopy("last", int(content["epoch"]), math.nan, weights, {})
+    except FileNotFoundError:
+        raise InputError(f"The checkpoint {path} does not exist.") from None
+    except Exception as error:  # as above
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable checkpoint ({problem}). Run the fold again.") from error
+
+
 class TaskCopies(Callback):
     """Records every epoch's outputs, and copies the weights whenever a task's AUC is better than ever before.
 

@@ -1,0 +1,277 @@
+"""From a comparison (or one fold run) to a bundle: which networks, thresholds, numbers and limits go with it."""
+
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from liverattn.bundle.bundle import Bundle, blank_network, packed, write_bundle
+from liverattn.bundle.contents import (
+    ArchitecturePart,
+    Contents,
+    CopyPart,
+    CostPart,
+    DataPart,
+    MemberPart,
+    MetricsPart,
+    PointPart,
+    PreparationPart,
+    RangePart,
+    TaskPart,
+    TrunkPart,
+)
+from liverattn.comparison.architectures import Cell, FinishedRun, finished_runs, group_architectures
+from liverattn.comparison.held_out import join, read_folds
+from liverattn.comparison.results import Comparison, compare
+from liverattn.comparison.scored import Scored
+from liverattn.comparison.tables import protocols
+from liverattn.data.preprocessing import Preprocessing
+from liverattn.errors import InputError
+from liverattn.evaluation.intervals import Interval, bootstrap_scores
+from liverattn.evaluation.operating_points import operating_points
+from liverattn.evaluation.scores import shows_lesion
+from liverattn.reporting.model_card import model_card
+from liverattn.runs import RunFolder
+from liverattn.tracking import versions
+from liverattn.training.checkpoints import TaskCopy, read_copy, read_last
+
+Choice = Literal["one", "all"]
+TIMED = 4  # images of a timed forward pass
+
+
+def one_run(run: RunFolder, protocol: str | None) -> Comparison:
+    """A single fold run as a comparison of itself, so that it can be bundled like an ensemble.
+
+    Args:
+        run: Finished.
+        protocol: Whose copies are meant; None: the run's own.
+
+    Raises:
+        InputError: It is not finished, or did not serve that protocol.
+    """
+    if not run.is_finished:
+        raise InputError(f"{run.path} is not the folder of a finished fold run.")
+    (architecture,) = group_architectures(finished_runs(run.path))
+    found = architecture.any_run
+    chosen = protocol or ("inner" if found.is_inner else "paper")
+    if chosen == "inner" and not found.is_inner:
+        raise InputError(f"{run.path} was trained without an inner split. Choose protocol=paper or protocol=last.")
+    held_out = join(read_folds(architecture, [found.cell], inner=found.is_inner))
+    # Its numbers are shown where the comparison looks for those of this protocol.
+    scored = Scored(architecture.label, architecture, architecture.tasks, {chosen == "inner": held_out})
+    return compare([scored], [scored.label], None, chosen, are_named=True)
+
+
+def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> Bundle:
+    """Write the bundle of a comparison's ensemble.
+
+    Args:
+        comparison: Whose members are bundled.
+        choice: ``all`` fold runs of every member, or ``one`` of each: the first cell in which all of them have a copy
+            of every task. No fold is preferred for its score, which would be luck.
+        name: Of the bundle.
+        folder: Where it is written.
+
+    Raises:
+        InputError: A checkpoint is absent or damaged, or a task has no copy in any fold run.
+    """
+    if choice not in ("one", "all"):
+        raise InputError(f"Expected bundle to be one, all or null, but got {choice!r}.")
+    members = _Members(comparison)
+    cells = members.cells if choice == "all" else members.cells[:1]
+    scores = _out_of_fold(comparison)
+    contents = Contents(
+        name=name,
+        created=date.today().isoformat(),
+        protocol=comparison.protocol,
+        tasks=tuple(TaskPart(**asdict(task)) for task in comparison.tasks),
+        architectures=tuple(members.architectures()),
+        members=tuple(members.members(cells)),
+        operating_points=_points(comparison, scores),
+        metrics=_metrics(comparison, scores),
+        data=_data(members.any_run, comparison.outputs, scores),
+        costs={},
+        versions=versions(),
+    )
+    contents = contents.model_copy(update={"costs": _costs(contents, len(members.cells))})
+    card = model_card(contents.model_dump(), choice, protocols(comparison).markdown())
+    return write_bundle(folder, contents, members.networks(cells), card)
+
+
+class _Members:
+    """The members of an ensemble with the copies of their weights, each file read when it is needed."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        shares = dict(zip(comparison.members, comparison.weights.tolist(), strict=True))
+        self.labels = [label for label in comparison.members if shares[label] > 0]
+        self.weights = [shares[label] for label in self.labels]
+        self.protocol, self.tasks, self.outputs = comparison.protocol, comparison.tasks, comparison.outputs
+        found = {scored.label: scored.architecture for scored in comparison.ranking}
+        architectures = [architecture for label in self.labels if (architecture := found[label]) is not None]
+        is_inner = self.protocol == "inner"
+        self._runs = [  # a single run with an inner split is asked for its other protocols, too
+            {cell: one.runs.get((is_inner, cell), one.any_run) for cell in comparison.cells} for one in architectures
+        ]
+        self.cells = sorted(comparison.cells, key=lambda cell: (not self._is_whole(cell), cell))
+        for task in self.tasks:
+            if not any(self._has(run, task.name) for runs in self._runs for run in runs.values()):
+                raise InputError(
+                    f"No fold run has a copy of the task {task.name}: its checkpoints are gone, or its AUC was "
+                    "undefined. Train again, with the outputs of an undefined task left out of data.tasks."
+                )
+
+    @property
+    def any_run(self) -> FinishedRun:
+        """They agree in their data."""
+        return self._runs[0][self.cells[0]]
+
+    def architectures(self) -> list[ArchitecturePart]:
+        """What the networks of each member share."""
+        return [_architecture(label, runs[self.cells[0]]) for label, runs in zip(self.labels, self._runs, strict=True)]
+
+    def members(self, cells: Sequence[Cell]) -> list[MemberPart]:
+        """Each fold run of each member, with the digests of its copies."""
+        return [
+            MemberPart(
+                architecture=k,
+                repeat=cell[0],
+                fold=cell[1],
+                weight=self.weights[k] / len(cells),
+                copies={
+                    task: CopyPart(network=packed(found.weights)[0], epoch=found.epoch)
+                    for task, found in self._copies(runs[cell])
+                },
+            )
+            for k, runs in enumerate(self._runs)
+            for cell in cells
+        ]
+
+    def networks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, bytes]]:
+        """The files of all copies, one after the other: all at once would be gigabytes."""
+        for runs in self._runs:
+            for cell in cells:
+                for _, found in self._copies(runs[cell]):
+                    yield packed(found.weights)
+
+    def _copies(self, run: FinishedRun) -> Iterator[tuple[str, TaskCopy]]:
+        if self.protocol == "last":  # one network for all tasks
+            found = read_last(run.folder.last)
+            yield from ((task.name, found) for task in self.tasks)
+            return
+        for task in self.tasks:
+            if self._has(run, task.name):
+                yield task.name, read_copy(run.folder.copy(task.name))
+
+    def _is_whole(self, cell: Cell) -> bool:
+        return all(self._has(runs[cell], task.name) for runs in self._runs for task in self.tasks)
+
+    def _has(self, run: FinishedRun, task: str) -> bool:
+        return run.folder.last.exists() if self.protocol == "last" else run.folder.copy(task).exists()
+
+
+def _architecture(label: str, run: FinishedRun) -> ArchitecturePart:
+    config: dict[str, Any] = yaml.safe_load(run.folder.config.read_text())
+    trunk, steps = config["backbone"], config["data"]["preprocessing"]
+    cut = trunk.get("cut")
+    given = {key: value for key, value in steps.items() if key != "_target_"}
+    return ArchitecturePart(
+        label=label,
+        trunk=TrunkPart(
+            name=trunk["name"], library=trunk.get("library", "torchvision"), cut=None if cut is None else str(cut)
+        ),
+        lambdas=run.lambdas,
+        preparation=PreparationPart(**{**asdict(Preprocessing()), **given}),
+    )
+
+
+def _costs(contents: Contents, cells: int) -> dict[str, CostPart]:
+    """Of ``one`` and ``all``, from a timed forward pass of each architecture; the first fold run stands for all."""
+    passes = {k: 0 for k in range(len(contents.architectures))}
+    for k in passes:
+        first = next(member for member in contents.members if member.architecture == k)
+        passes[k] = len({found.network for found in first.copies.values()})
+    seconds = sum(count * _seconds(contents.architectures[k], len(contents.outputs)) for k, count in passes.items())
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, float32"
+    return {
+        name: CostPart(
+            passes=times * sum(passes.values()), milliseconds=round(1000 * times * seconds, 1), machine=machine
+        )
+        for name, times in (("one", 1), ("all", cells))
+    }
+
+
+@torch.inference_mode()
+def _seconds(architecture: ArchitecturePart, outputs: int) -> float:
+    """Of one image, as prediction runs it."""
+    network = blank_network(architecture, outputs).to(memory_format=torch.channels_last)
+    images = torch.full((TIMED, 1, architecture.preparation.height, architecture.preparation.width), 70.0)
+    durations = []
+    for _ in range(3):
+        started = time.perf_counter()
+        network(images)
+        durations.append(time.perf_counter() - started)
+    return min(durations) / TIMED
+
+
+def _out_of_fold(comparison: Comparison) -> pd.DataFrame:
+    """One row per image: its truth, and the ensemble's probabilities averaged over repeats."""
+    table = comparison.predictions()
+    columns = [f"{kind}_{output}" for kind in ("truth", "probability") for output in comparison.outputs]
+    return table.groupby(["image_id", "patient_id"], sort=True)[columns].mean().reset_index()
+
+
+def _points(comparison: Comparison, scores: pd.DataFrame) -> dict[str, tuple[PointPart, ...]]:
+    shown = shows_lesion(_array(scores, "truth", comparison.outputs), comparison.outputs)
+    found = {}
+    for task in comparison.tasks:
+        for output in task.outputs:
+            rows = scores[shown] if task.conditional else scores
+            points = operating_points(rows[f"truth_{output}"], rows[f"probability_{output}"])
+            found[output] = tuple(
+                PointPart(
+                    name=point.name,
+                    threshold=point.threshold,
+                    sensitivity=_range(point.sensitivity),
+                    specificity=_range(point.specificity),
+                    positives=point.positives,
+                    negatives=point.negatives,
+                )
+                for point in points
+            )
+    return found
+
+
+def _metrics(comparison: Comparison, scores: pd.DataFrame) -> MetricsPart:
+    truth = _array(scores, "truth", comparison.outputs)
+    probability = _array(scores, "probability", comparison.outputs)
+    intervals = bootstrap_scores(truth, probability, scores["patient_id"], comparison.tasks)
+    return MetricsPart(
+        protocol=comparison.protocol,
+        fold_runs=len(comparison.cells),
+        cases=len(scores),
+        auc={name: _range(one) for name, one in intervals.items()},
+    )
+
+
+def _array(scores: pd.DataFrame, kind: str, outputs: Sequence[str]) -> NDArray[np.float64]:
+    return np.asarray(scores[[f"{kind}_{output}" for output in outputs]], dtype=np.float64)
+
+
+def _data(run: FinishedRun, outputs: Sequence[str], scores: pd.DataFrame) -> DataPart:
+    positive = {output: int((scores[f"truth_{output}"] == 1).sum()) for output in outputs}
+    counts = {"images": len(scores), "patients": scores["patient_id"].nunique(), **positive}
+    return DataPart(name=run.data_name, fingerprint=run.fingerprint, assignment=run.assignment, counts=counts)
+
+
+def _range(interval: Interval) -> RangePart:
+    return RangePart(**{key: None if math.isnan(value) else value for key, value in vars(interval).items()})

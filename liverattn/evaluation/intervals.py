@@ -1,0 +1,159 @@
+"""Intervals of AUCs and rates: patients are drawn again, rates are counted. Pure functions on arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from liverattn.evaluation.scores import Task, output_aucs, shows_lesion, task_aucs, weighted_score
+
+DRAWS = 2000
+LEVEL = 0.95
+SCORE = "score"  # the name of Eq. 4 among outputs and tasks
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with the limits of its interval.
+
+    Attributes:
+        value: NaN where undefined.
+        low: Lower limit.
+        high: Upper limit.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
+    """A rate with Wilson's interval (Wilson 1927), by scipy.
+
+    Args:
+        successes: Of the trials.
+        trials: 0: everything is NaN.
+        level: Coverage.
+    """
+    if trials == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    found = binomtest(successes, trials).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(successes / trials, float(found.low), float(found.high))
+
+
+def patient_draws(patients: ArrayLike, strata: ArrayLike, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float32]:
+    """How often each case counts when patients are drawn with replacement, as many of each stratum as there are.
+
+    Args:
+        patients: (n,) of the cases; the cases of one patient are drawn together.
+        strata: (n,) such as the lesion label; a patient belongs to the largest of its cases.
+        draws: D.
+        seed: Of the draws: two models on the same cases get the same ones, so their differences are paired.
+
+    Returns:
+        (D, n) float32 counts.
+    """
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    stratum = np.full(patient.max() + 1, -np.inf)
+    np.maximum.at(stratum, patient, np.nan_to_num(np.asarray(strata, dtype=np.float64), nan=-1.0))
+    random = np.random.default_rng(seed)
+    counts = np.zeros((draws, len(stratum)), np.float32)
+    for value in np.unique(stratum):
+        members = np.flatnonzero(stratum == value)
+        drawn = random.integers(len(members), size=(draws, len(members)))
+        drawn += len(members) * np.arange(draws)[:, None]
+        counts[:, members] = np.bincount(drawn.ravel(), minlength=draws * len(members)).reshape(draws, -1)
+    return np.asarray(counts[:, patient])
+
+
+def weighted_aucs(truth: ArrayLike, score: ArrayLike, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    """AUC of one output under many weightings of the cases, at once.
+
+    The AUC is the share of pairs of a positive and a negative case that are ranked rightly, ties by half; a pair weighs
+    the product of its cases' weights.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (left out).
+        score: (n,) higher is more positive; NaN is left out.
+        weights: (D, n), >= 0.
+
+    Returns:
+        (D,) float64; NaN where a weighting leaves a class empty.
+    """
+    labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    rows = np.flatnonzero(~np.isnan(labels) & ~np.isnan(values))
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    labels, values, drawn = labels[rows], values[rows], np.asarray(weights, dtype=np.float64)[:, rows]
+    if not len(rows):
+        return np.full(len(drawn), np.nan)
+    positive, negative = drawn * (labels == 1), drawn * (labels == 0)
+    starts = np.flatnonzero(np.r_[True, np.diff(values) > 0])  # of runs of equal scores
+    tied_positive = np.add.reduceat(positive, starts, axis=1)
+    tied_negative = np.add.reduceat(negative, starts, axis=1)
+    below = np.cumsum(tied_negative, axis=1) - tied_negative
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((tied_positive * (below + tied_negative / 2)).sum(axis=1) / pairs)
+
+
+def bootstrap_scores(
+    truth: NDArray[np.floating],
+    score: NDArray[np.floating],
+    patients: ArrayLike,
+    tasks: Sequence[Task],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """AUC of every output and task, and Eq. 4, with percentile intervals over drawn patients.
+
+    Args:
+        truth: (n, K) 0, 1 or NaN.
+        score: (n, K) probabilities or logits, one row per image (averaged over repeats); NaN: no prediction.
+        patients: (n,).
+        tasks: With K outputs in all.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+
+    Returns:
+        By name of output and task, and ``score``.
+    """
+    names = [(name, task.conditional) for task in tasks for name in task.outputs]
+    shown = shows_lesion(truth, [name for name, _ in names])
+    strata = truth[:, 0] if shown.all() else shown.astype(float)
+    weights = patient_draws(patients, strata, draws, seed)
+    by_output = {
+        name: weighted_aucs(np.where(shown | (not only), truth[:, k], np.nan), score[:, k], weights)
+        for k, (name, only) in enumerate(names)
+    }
+    # A draw without any case of a rare type has no AUC of it: the mean is then over the others, as in Table 2.
+    by_task = {task.name: _mean_of_defined([by_output[name] for name in task.outputs]) for task in tasks}
+    share = np.array([task.weight for task in tasks])[:, None] * ~np.isnan(list(by_task.values()))
+    with np.errstate(invalid="ignore"):
+        whole = np.nansum(share * np.array(list(by_task.values())), axis=0) / share.sum(axis=0)
+    drawn = {**by_output, **by_task, SCORE: whole}
+    return {name: _percentiles(value, drawn[name]) for name, value in _values(truth, score, tasks).items()}
+
+
+def _values(truth: NDArray[np.floating], score: NDArray[np.floating], tasks: Sequence[Task]) -> Mapping[str, float]:
+    known = np.where(np.isnan(score), np.nan, truth)
+    filled = np.nan_to_num(score)
+    by_task = task_aucs(known, filled, tasks)
+    return {**output_aucs(known, filled, tasks), **by_task, SCORE: weighted_score(by_task, tasks)}
+
+
+def _mean_of_defined(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    stacked = np.stack(values)
+    count = (~np.isnan(stacked)).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(count > 0, np.nansum(stacked, axis=0) / count, np.nan))
+
+
+def _percentiles(value: float, drawn: NDArray[np.float64], level: float = LEVEL) -> Interval:
+    defined = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or not len(defined):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

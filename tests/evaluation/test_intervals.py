@@ -1,0 +1,93 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from liverattn.evaluation.intervals import bootstrap_scores, patient_draws, weighted_aucs, wilson
+from liverattn.evaluation.scores import PAPER_TASKS, Task
+
+
+def test_wilson_by_hand() -> None:
+    # (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) for 9 of 10, z = 1.959964
+    found = wilson(9, 10)
+    assert found.value == 0.9
+    assert found.low == pytest.approx(0.5958, abs=1e-4)
+    assert found.high == pytest.approx(0.9821, abs=1e-4)
+    assert math.isnan(wilson(0, 0).value)
+    assert wilson(0, 5).low == 0
+
+
+def test_weighted_auc_is_that_of_repeated_cases() -> None:
+    random = np.random.default_rng(0)
+    truth, score = random.integers(0, 2, 40).astype(float), random.integers(0, 8, 40) / 8
+    weights = random.integers(0, 3, (5, 40))
+    expected = [roc_auc_score(np.repeat(truth, w), np.repeat(score, w)) for w in weights]
+    np.testing.assert_allclose(weighted_aucs(truth, score, weights), expected, rtol=1e-12)
+
+
+def test_unknown_labels_and_scores_take_no_part() -> None:
+    truth, score = np.array([0, 1, 1, np.nan, 0]), np.array([0.1, 0.9, 0.05, 0.5, np.nan])
+    np.testing.assert_allclose(weighted_aucs(truth, score, np.ones((1, 5))), [0.5])
+
+
+def test_a_class_that_is_absent_has_no_auc() -> None:
+    found = weighted_aucs([0, 1, 1], [0.1, 0.2, 0.3], np.array([[1, 1, 1], [0, 1, 1], [1, 0, 0]]))
+    assert found[0] == 1
+    assert np.isnan(found[1:]).all()
+    assert np.isnan(weighted_aucs([np.nan], [0.1], np.ones((2, 1)))).all()
+
+
+def test_draws_keep_patients_together_and_strata_full() -> None:
+    patients = ["a", "a", "b", "c", "d", "d"]
+    strata = [0, 1, 0, 1, 0, 0]  # a and c are lesion patients, b and d are not
+    counts = patient_draws(patients, strata, 200, seed=1)
+    assert (counts[:, 0] == counts[:, 1]).all()
+    assert (counts[:, 4] == counts[:, 5]).all()
+    assert (counts[:, 0] + counts[:, 3] == 2).all()
+    assert (counts[:, 2] + counts[:, 4] == 2).all()
+    assert counts[:, 0].std() > 0
+    np.testing.assert_array_equal(counts, patient_draws(patients, strata, 200, seed=1))
+
+
+def test_bootstrap_values_are_the_scores_and_lie_inside() -> None:
+    random = np.random.default_rng(0)
+    kinds = random.choice(6, 200, p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+    truth = np.column_stack([kinds > 0, np.isin(kinds, (2, 5)), *(kinds == k for k in range(1, 6))]).astype(float)
+    score = truth + random.normal(size=truth.shape)
+    found = bootstrap_scores(truth, score, np.arange(200), PAPER_TASKS, draws=300)
+    assert found["lesion"].value == pytest.approx(roc_auc_score(truth[:, 0], score[:, 0]))
+    lesions = truth[:, 0] == 1
+    assert found["malignancy"].value == pytest.approx(roc_auc_score(truth[lesions, 1], score[lesions, 1]))
+    parts = [found[task.name].value for task in PAPER_TASKS]
+    assert found["score"].value == pytest.approx(np.dot([0.5, 0.3, 0.2], parts))
+    for one in found.values():
+        assert one.low < one.value < one.high
+
+
+def test_bootstrap_standard_error_is_hanley_and_mcneils() -> None:
+    """Their formula for two normal distributions, AUC 0.76, 40 and 80 cases; the half width is 1.96 of it."""
+    random = np.random.default_rng(3)
+    truth = np.repeat([1.0, 0.0], [40, 80])[:, None]
+    task = (Task("lesion", ("lesion",), 1.0, False),)
+    widths, values = [], []
+    for _ in range(40):
+        score = random.normal(size=(120, 1)) + truth
+        one = bootstrap_scores(truth, score, np.arange(120), task, draws=300)["lesion"]
+        widths.append((one.high - one.low) / (2 * 1.96))
+        values.append(one.value)
+    auc = 0.7602
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    expected = math.sqrt((auc * (1 - auc) + 39 * (q1 - auc**2) + 79 * (q2 - auc**2)) / (40 * 80))
+    assert np.mean(values) == pytest.approx(auc, abs=0.02)
+    assert np.mean(widths) == pytest.approx(expected, rel=0.1)
+
+
+def test_missing_predictions_and_undefined_tasks() -> None:
+    truth = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    score = np.array([[0.1, np.nan], [0.8, np.nan], [0.9, np.nan], [0.2, np.nan], [0.7, np.nan]])
+    tasks = (Task("lesion", ("lesion",), 0.6, False), Task("malignancy", ("malignancy",), 0.4, True))
+    found = bootstrap_scores(truth, score, np.arange(5), tasks, draws=50)
+    assert found["lesion"].value == 1
+    assert math.isnan(found["malignancy"].value)
+    assert found["score"].value == 1
