@@ -19,7 +19,7 @@ from liverattn.errors import InputError
 from liverattn.files import digest
 
 # What changes where or how fast a run happens, but not its result.
-NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug")
+NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug", "out")
 NOT_IDENTITY_OF = {"trainer": ("num_workers",), "protocol": ("name",)}
 
 

@@ -1,5 +1,6 @@
 """Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ from liverattn.errors import InputError
 
 SMALLEST = 16  # pixels: below this neither the border crop nor the intensity region means anything
 BIT_DEPTHS = (8, 10, 12, 14, 16)
+ORIENTATION = 0x0112  # of EXIF
+STRIDE, COLORFUL, COLORED_SHARE = 4, 40, 0.02  # a sample of pixels; between channels, of 255; marks are smaller
 LUMA = np.array([0.114, 0.587, 0.299])  # ITU-R 601: of blue, green and red
 
 
@@ -48,14 +51,19 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    """Decode a file to grey.
+    """Decode a file to grey, without the remarks of :func:`read_image`."""
+    return read_image(path)[0]
+
+
+def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decode a file to grey, and say what about it is not like an ultrasound still.
 
     Color is converted by luma (ITU-R 601), transparency is laid over black. More than 8 bits are divided so that the
     smallest depth of 8, 10, 12, 14 or 16 bits that holds the largest value fills 0 to 255: Eq. 1 is invariant to this
     factor, and nothing is cut off. Floating-point images are divided so that their largest value becomes 255.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8, and remarks: more frames than one, a turn in the EXIF data, colors.
 
     Raises:
         ImageError: As :func:`image_size`, or truncated, or black all over.
@@ -63,12 +71,28 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     image_size(path)
     with _open(path) as image:
         try:
+            remarks = tuple(_remarks(image))
             grey = to_8_bit(_deep_color(path)) if _has_deep_color(image) else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if not grey.any():
         raise ImageError("is black all over")
-    return grey
+    return grey, remarks
+
+
+def _remarks(image: Image.Image) -> Iterator[str]:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        yield f"holds {frames} frames: the first is used"
+        image.seek(0)
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        yield "is turned by its EXIF data, which are passed over"
+    if image.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+        pixels = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+        sample = np.asarray(pixels)[::STRIDE, ::STRIDE, :3].astype(np.int16)
+        colored = float((np.ptp(sample, axis=2) > COLORFUL).mean())
+        if colored > COLORED_SHARE:
+            yield f"{100 * colored:.0f} % of its pixels are colored: networks see grey only"
 
 
 def _to_grey(image: Image.Image) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ def case_labels(
         raise InputError(f"Unknown output(s) {', '.join(unknown)} in data.tasks. Valid: {', '.join(OUTPUTS)}.")
     if lesion_free not in ("zeros", "masked"):
         raise InputError(f"Expected data.lesion_free to be zeros or masked, but got {lesion_free!r}.")
-    labels = np.stack([_column(manifest.table, name) for name in outputs], axis=1).astype(np.float32)
+    labels = np.stack([truth_of(manifest.table, name) for name in outputs], axis=1).astype(np.float32)
     absent = [name for name, column in zip(outputs, labels.T, strict=True) if not (column == 1).any()]
     if absent:
         raise InputError(
@@ -49,7 +49,8 @@ def case_labels(
     return labels
 
 
-def _column(table: pd.DataFrame, output: str) -> NDArray[np.float64]:
+def truth_of(table: pd.DataFrame, output: str) -> NDArray[np.float64]:
+    """(n,) 0, 1, or NaN where unknown, of one output and the n cases of a manifest's table."""
     lesion = table["lesion"].to_numpy()
     if output == "lesion":
         return np.asarray(lesion, dtype=np.float64)

@@ -181,13 +181,15 @@ def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, 
     return row, column, known.get(check, check)
 
 
-def _file_violation(root: Path, row: dict[Any, Any]) -> tuple[str, str] | None:
-    """(column, message) of what the image itself contradicts: absent, unreadable, or smaller than a box."""
+def _file_violation(root: Path, row: dict[Any, Any], *, opened: bool) -> tuple[str, str] | None:
+    """(column, message) of what the image itself contradicts: elsewhere, absent, unreadable, or smaller than a box."""
     if not isinstance(row["path"], str) or not stays_inside(row["path"]):
         return None  # said already
     path = root / row["path"]
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         return "path", "leads outside the root through a link"
+    if not opened:
+        return None
     try:
         width, height = image_size(path)
     except ImageError as error:
@@ -202,7 +204,13 @@ def _file_violation(root: Path, row: dict[Any, Any]) -> tuple[str, str] | None:
 
 
 def check_manifest(
-    table: pd.DataFrame, root: Path, name: str, warnings: Sequence[str] = (), notes: Sequence[str] = ()
+    table: pd.DataFrame,
+    root: Path,
+    name: str,
+    warnings: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    *,
+    open_images: bool = True,
 ) -> Manifest:
     """Check a table of cases against every invariant and convert it.
 
@@ -213,6 +221,7 @@ def check_manifest(
         name: What the messages call the table: usually its file.
         warnings: Passed on.
         notes: Passed on.
+        open_images: Look at the images as well; else only at where they lie.
 
     Raises:
         InputError: Columns are absent, or any row breaks a rule or its image is absent or unreadable. The message lists
@@ -229,7 +238,8 @@ def check_manifest(
     text = _as_text(table)
     violations = _violations(text)
     for row, cells in zip(text.index, text.to_dict("records"), strict=True):
-        violations += [(row, *found) for found in [_file_violation(root, cells)] if found is not None]
+        violation = _file_violation(root, cells, opened=open_images)
+        violations += [] if violation is None else [(row, *violation)]
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
         raise InputListError(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again.")

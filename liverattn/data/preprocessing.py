@@ -151,7 +151,8 @@ class PreparedImage:
         factor: 70 / m of Eq. 1, applied after augmentation in floating point: exact, nothing is clipped.
         median: m of Eq. 1; None when the region is black all over (then ``factor`` is 1).
         original: (width, height) of the file, pixels.
-        window: The part of the original that ``image`` shows; beyond its edges lie zeros.
+        window: The part of the original that ``image`` shows; beyond ``kept`` lie zeros.
+        kept: What is left of the original after the crop of borders (and to the aspect ratio, if that crops).
     """
 
     image: Image
@@ -160,6 +161,7 @@ class PreparedImage:
     median: float | None
     original: tuple[int, int]
     window: Window
+    kept: Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,4 +215,5 @@ class Preprocessing:
             median=median,
             original=(old_width, old_height),
             window=(x0 + fitted[0], y0 + fitted[1], x0 + fitted[2], y0 + fitted[3]),
+            kept=(max(x0, x0 + fitted[0]), max(y0, y0 + fitted[1]), min(x1, x0 + fitted[2]), min(y1, y0 + fitted[3])),
         )

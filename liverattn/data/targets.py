@@ -1,4 +1,4 @@
-"""Boxes to a binary mask, mask to the grid of a backbone (paper: "Supervised attention mechanism")."""
+"""Boxes to a mask, mask to the grid of a backbone (paper: "Supervised attention mechanism"), and maps back to boxes."""
 
 from functools import cache
 from typing import Literal
@@ -7,8 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liverattn.data.preprocessing import Window
+
 Reduction = Literal["area", "any", "nearest"]
 REDUCTIONS = ("area", "any", "nearest")
+SMALLEST_PART = 0.25  # of a grid cell's area: less is the rim of a neighbor, not a find
+SAMPLES = 16  # per cell and direction, so that a box does not have to end where a cell does
 
 
 def boxes_to_mask(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -80,3 +84,43 @@ def _coverage(pixels: int, cells: int) -> NDArray[np.float32]:
     pixel = np.arange(pixels)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return np.asarray(overlap.clip(min=0) * (cells / pixels), dtype=np.float32)
+
+
+def boxes_of_map(attention: NDArray[np.float32], threshold: float, window: Window) -> NDArray[np.float64]:
+    """Bounding boxes of the connected parts of a grid's map above a threshold.
+
+    The map is interpolated linearly between the centers of its cells.
+
+    Args:
+        attention: (h, w) in [0, 1].
+        threshold: What exceeds it is part of a box.
+        window: The part of the original image that the map covers (:class:`~liverattn.data.preprocessing.Window`).
+
+    Returns:
+        (N, 4) ``x0, y0, x1, y1`` in pixels of the original, possibly beyond its edges; the largest first.
+    """
+    size = (attention.shape[1] * SAMPLES, attention.shape[0] * SAMPLES)
+    fine = np.asarray(cv2.resize(attention, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return boxes_above(fine, threshold, window, SMALLEST_PART * SAMPLES**2)
+
+
+def boxes_above(fine: NDArray[np.floating], threshold: float, window: Window, smallest: float) -> NDArray[np.float64]:
+    """Bounding boxes of the connected parts above a threshold of a map that needs no interpolation.
+
+    Args:
+        fine: (H, W).
+        threshold: What exceeds it is part of a box.
+        window: The part of the original image that the map covers.
+        smallest: Area of a part, in pixels of the map.
+
+    Returns:
+        As :func:`boxes_of_map`.
+    """
+    _, _, parts, _ = cv2.connectedComponentsWithStats((fine > threshold).astype(np.uint8))
+    parts = parts[1:]  # the first is what lies outside of all parts
+    parts = parts[parts[:, cv2.CC_STAT_AREA] >= smallest]
+    parts = parts[np.argsort(-parts[:, cv2.CC_STAT_AREA], kind="stable")]
+    x0, y0, x1, y1 = window
+    edges = np.column_stack([parts[:, :2], parts[:, :2] + parts[:, 2:4]]).astype(np.float64)
+    scale = np.array([(x1 - x0) / fine.shape[1], (y1 - y0) / fine.shape[0]] * 2)
+    return np.asarray(edges * scale + (x0, y0, x0, y0), dtype=np.float64)

@@ -130,6 +130,46 @@ def _draw_folds(
     axes.plot(np.concatenate([[0.0], grid]), mean, color=color, linewidth=2, label=label)
 
 
+@dataclass(frozen=True)
+class CalibrationPanel:
+    """One panel of a reliability figure.
+
+    Attributes:
+        title: Of the panel.
+        predicted: (N,) mean probability of each bin.
+        observed: (N,) share of positive cases in each bin.
+        low: (N,) lower limits of the shares.
+        high: (N,) upper limits.
+        brier: Brier's score.
+    """
+
+    title: str
+    predicted: NDArray[np.floating]
+    observed: NDArray[np.floating]
+    low: NDArray[np.floating]
+    high: NDArray[np.floating]
+    brier: float
+
+
+def calibration_figure(panels: Sequence[CalibrationPanel], path: Path) -> None:
+    """Draw reliability curves side by side: what was predicted against what came true.
+
+    Args:
+        panels: Any number; without any, the picture says so.
+        path: Of the PNG.
+    """
+    if not panels:
+        return _save_notice("Too few labeled images for a calibration curve.", path)
+    figure = Figure(figsize=(3.6 * len(panels), 4), layout="constrained")
+    for axes, panel in _roc_axes(figure, panels):
+        spread = [panel.observed - panel.low, panel.high - panel.observed]
+        axes.errorbar(panel.predicted, panel.observed, spread, marker="o", markersize=4, capsize=2, linewidth=1.2)
+        axes.set(title=f"{panel.title}: Brier {panel.brier:.3f}", xlabel="mean probability", ylabel="share positive")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    figure.supxlabel(f"Bins of equally many images, Wilson's 95 % intervals. {RESEARCH_ONLY}.", fontsize="small")
+    _save(figure, path)
+
+
 def _finish_roc(axes: Axes, title: str, legend: str) -> None:
     axes.set(title=title, xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))

@@ -22,6 +22,7 @@ class Number:
         digits: After the point.
         signed: With its sign, as differences have.
         bold: The best of its column.
+        between: Deviations, such as " to " between the limits of an interval.
     """
 
     mean: float
@@ -29,11 +30,12 @@ class Number:
     digits: int = 3
     signed: bool = False
     bold: bool = False
+    between: str = " / "
 
     def text(self, emphasis: Callable[[str], str] = str) -> str:
         """``0.913 (0.027)``; ``emphasis`` is applied to a bold mean."""
         mean = self._written(self.mean, "+" if self.signed else "")
-        deviations = " / ".join(self._written(value) for value in self.deviations.values())
+        deviations = self.between.join(self._written(value) for value in self.deviations.values())
         return (emphasis(mean) if self.bold else mean) + (f" ({deviations})" if deviations else "")
 
     def _written(self, value: float, sign: str = "") -> str:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,7 @@ from liverattn.annotation.session import Session
 from liverattn.data.manifest import read_manifest
 from liverattn.data.spreadsheets import read_cells
 from tests.annotation.conftest import write_images
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser (extra: dev)")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser, google-chrome")
+from tests.browser import CHROMIUM, needs_browser, sync_api
 
 
 class Served:

@@ -5,50 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from liverattn.annotation.suggestions import Suggester, boxes_of_map
+from liverattn.annotation.suggestions import Suggester
 from liverattn.data.images import ImageError
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.models.backbones import Backbone
 from liverattn.models.classifier import LesionClassifier
-
-
-def test_a_part_becomes_a_box_in_original_pixels() -> None:
-    attention = np.zeros((4, 6), np.float32)
-    attention[1, 2:4] = 1
-    # 6x4 cells over 120x80 pixels from (10, -5): cells of 20. A value of 0.5 lies half a cell beyond the centers.
-    assert boxes_of_map(attention, 0.5, (10, -5, 130, 75)).tolist() == [[50, 15, 90, 35]]
-
-
-def test_parts_are_apart_and_the_largest_comes_first() -> None:
-    attention = np.zeros((5, 9), np.float32)
-    attention[1, 1], attention[2:4, 5:8] = 1, 1
-    large, small = boxes_of_map(attention, 0.5, (0, 0, 90, 50)).tolist()
-    assert small == [10, 10, 20, 20] and large == [50, 20, 80, 40]
-
-
-@pytest.mark.parametrize("attention", [np.zeros((3, 4)), np.full((3, 4), 0.5)])
-def test_nothing_above_the_threshold_is_no_box(attention: np.ndarray) -> None:
-    assert boxes_of_map(attention.astype(np.float32), 0.5, (0, 0, 40, 30)).shape == (0, 4)
-
-
-def test_slivers_are_left_out() -> None:
-    attention = np.zeros((3, 3), np.float32)
-    attention[1, 1] = 0.51  # exceeds 0.5 within a sample or two of the center only
-    assert len(boxes_of_map(attention, 0.5, (0, 0, 30, 30))) == 0
-
-
-@given(st.integers(0, 3), st.integers(0, 5), st.integers(-40, 40), st.integers(1, 20))
-def test_boxes_follow_the_window(row: int, column: int, offset: int, scale: int) -> None:
-    attention = np.zeros((4, 6), np.float32)
-    attention[row, column] = 1
-    plain = boxes_of_map(attention, 0.5, (0, 0, 60, 40))
-    moved = boxes_of_map(attention, 0.5, (offset, -offset, offset + 60 * scale, 40 * scale - offset))
-    np.testing.assert_allclose(moved, plain * scale + (offset, -offset, offset, -offset))
 
 
 class Brightness(nn.Module):

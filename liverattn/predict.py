@@ -1,0 +1,122 @@
+"""A bundle on new images: ``python -m liverattn.predict bundle=... images=...``. Research use only."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from liverattn.configuration import verb
+
+if TYPE_CHECKING:
+    from liverattn.prediction.job import PredictionJob
+
+
+@verb("predict")
+def main(cfg: DictConfig) -> None:
+    """Predict on all images, or go on with it; write tables, pictures and the report."""
+    job = opened(cfg, Path(HydraConfig.get().runtime.output_dir))
+    work(job)
+    tables = job.write_tables()
+    page = report(job, cfg)
+    show(job)
+    print(f"Table:   {tables[0]} (and .parquet)\nLook at: {page}")
+
+
+def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":
+    """Load the bundle, find the images and what is done of them."""
+    import cv2
+
+    import liverattn
+    from liverattn.prediction.images import cases_of
+    from liverattn.prediction.job import JobOptions, PredictionJob
+
+    cv2.setNumThreads(1)  # the network needs the cores
+    root = None if cfg.root is None else Path(cfg.root).expanduser()
+    cases, notes = cases_of(cfg.images, root=root, frames=cfg.frames)
+    predictor = liverattn.load(cfg.bundle, device=cfg.device, precision=cfg.precision, batch_size=cfg.batch_size)
+    names = ("operating_point", "threshold", "overlays", "maps", "pictures")
+    job = PredictionJob(folder, predictor, cases, JobOptions(**{name: cfg[name] for name in names}))
+    contents = predictor.contents
+    print(
+        f"Bundle:  {contents.name}, {len(contents.networks)} networks, {job.predictor.digest[:12]}. Research use only."
+    )
+    for note in notes:
+        print(f"Note:    {note}")
+    return job
+
+
+def work(job: "PredictionJob") -> None:
+    """Predict on what is left, with the number of images per second."""
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    left = len(job.left)
+    if left < len(job.cases):
+        print(f"Done:    {len(job.cases) - left} of {len(job.cases)} images already")
+    speed = TextColumn("{task.fields[speed]:.1f} images/s")
+    started = time.perf_counter()
+    with Progress(
+        TextColumn("Predicting"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(), transient=True
+    ) as bar:
+        task = bar.add_task("", total=left, speed=0.0)
+
+        def advance(count: int) -> None:
+            done = bar.tasks[0].completed + count
+            bar.update(task, advance=count, speed=done / (time.perf_counter() - started))
+
+        job.run(advance)
+    seconds = time.perf_counter() - started
+    if left:
+        print(f"Speed:   {left} images in {seconds:.1f} s, {left / seconds:.1f} images/s")
+
+
+def report(job: "PredictionJob", cfg: DictConfig) -> Path:
+    """Write ``report.html``, and scores where labels are known."""
+    from rich.console import Console
+
+    from liverattn.prediction.scoring import scored
+    from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
+
+    contents, point = job.predictor.contents, job.options.operating_point
+    thresholds = {
+        output: one.threshold
+        for output, points in contents.operating_points.items()
+        for one in points
+        if one.name == point
+    }
+    known = scored(job)
+    tables = [] if known is None else [known.aucs(), known.rates(point, thresholds)]
+    for table in tables:
+        table.write(job.folder)
+        Console().print(table.terminal())
+    content = PredictionReport(
+        title=f"{contents.name} ({job.predictor.digest[:12]})",
+        outputs=contents.outputs,
+        point=point,
+        thresholds=thresholds,
+        counts=job.counts(),
+        tables=tables,
+        figures=[] if known is None else known.draw(job.folder),
+        show_names=cfg.names,
+    )
+    page = job.folder / "report.html"
+    images = (ReportedImage(row.number, row.values, job.picture(row.number)) for row in job.rows())
+    write_prediction_report(content, images, page)
+    return page
+
+
+def show(job: "PredictionJob") -> None:
+    """Print what was found, and each kind of problem once."""
+    counts = job.counts()
+    print(f"Images:  {', '.join(f'{count} {name}' for name, count in counts.items()).replace(' images', '', 1)}")
+    shown = [f"{row.values['image_id']}: {row.values['error']}" for row in job.rows() if row.values["error"]]
+    for line in shown[:10]:
+        print(f"Error:   {line}")
+    if len(shown) > 10:
+        print(f"Error:   ... and {len(shown) - 10} more in the table")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What to predict on: files, folders, tables, DICOM or arrays; each image is decoded when its turn comes."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.misc import is_dicom
+
+from liverattn.data.dicom import FrameChoice, grey_frames, read_header
+from liverattn.data.image_files import SUFFIXES, natural_order
+from liverattn.data.images import LUMA, ImageError, read_image, to_8_bit
+from liverattn.data.labels import OUTPUTS, truth_of
+from liverattn.data.manifest import check_manifest
+from liverattn.data.spreadsheets import WORKBOOKS, read_cells
+from liverattn.errors import InputError
+
+# Pictures to a person, which no decoder here reads: each becomes a row that says so, instead of being passed over.
+UNREADABLE = {".svg", ".heic", ".heif", ".avif", ".eps", ".psd"}
+JOURNAL = "rows.jsonl"  # marks a folder of predictions
+TABLES = {".csv", ".tsv", *WORKBOOKS}
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image to predict on.
+
+    Attributes:
+        name: How it is called in the results: its path below the folder, its ``image_id``, its file's name.
+        path: Of its file; None for an array.
+        frame: Of a DICOM file with several, from 0; None: no DICOM file.
+        pixels: An array instead of a file: (H, W), or (H, W, 3) in the order red, green, blue.
+        truth: Known labels by output, 0 or 1; for the results, never for the prediction.
+        boxes: (N, 4) known lesions in its pixels; None where unknown.
+        patient: Whose image it is, where known: intervals are over patients.
+        problem: Why it cannot be used, where this is known before it is opened.
+    """
+
+    name: str
+    path: Path | None = None
+    frame: int | None = None
+    pixels: NDArray[Any] | None = None
+    truth: Mapping[str, float] = field(default_factory=dict)
+    boxes: NDArray[np.float64] | None = None
+    patient: str | None = None
+    problem: str | None = None
+
+    def read(self) -> tuple[Grey, tuple[str, ...]]:
+        """Decode to (H, W) uint8, with remarks on what is odd about it.
+
+        Raises:
+            ImageError: It cannot be used.
+        """
+        if self.problem is not None:
+            raise ImageError(self.problem)
+        if self.pixels is not None:
+            return _of_array(self.pixels), ()
+        assert self.path is not None
+        if self.frame is None:
+            return read_image(self.path)
+        header = read_header(self.path)
+        if header is None:
+            raise ImageError("is no ultrasound image")
+        (grey,) = grey_frames(header, [self.frame])
+        if not grey.any():
+            raise ImageError("is black all over")
+        return grey, ("may show the patient's identity in its pixels",) if header.burnt_in else ()
+
+
+def _of_array(pixels: NDArray[Any]) -> Grey:
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
+        raise ImageError(f"has the shape {pixels.shape}; expected (H, W) or (H, W, 3)")
+    if pixels.ndim == 3 and pixels.dtype == np.uint8:  # as a file is converted
+        return np.array(Image.fromarray(pixels).convert("L"))
+    return to_8_bit(pixels if pixels.ndim == 2 else np.rint(pixels[..., ::-1] @ LUMA).astype(np.int64))
+
+
+def cases_of(images: Any, *, root: Path | None = None, frames: FrameChoice = "middle") -> tuple[list[Case], list[str]]:
+    """All that ``images`` names.
+
+    Args:
+        images: A path of an image, a DICOM file, a folder of both (at any depth), or a table of cases
+            (:mod:`liverattn.data.manifest`); an array (H, W) or (H, W, 3); or a sequence of any of these.
+        root: Folder that a table's paths are relative to; None: the table's.
+        frames: Of DICOM files with several: ``first``, ``middle`` or ``all``.
+
+    Returns:
+        The cases, and notes on what was passed over.
+
+    Raises:
+        InputError: It does not exist, holds no image, or a table breaks a rule.
+    """
+    if frames not in ("first", "middle", "all"):
+        raise InputError(f"Expected frames to be first, middle or all, but got {frames!r}.")
+    if isinstance(images, np.ndarray):
+        return [Case("array", pixels=images)], []
+    if isinstance(images, str | Path):
+        path = Path(images).expanduser()
+        if not path.exists():
+            raise InputError(f"{path} does not exist. Give an image, a folder, a table or a DICOM file as images=...")
+        if path.is_dir():
+            return _of_folder(path, frames)
+        return (_of_table(path, root) if path.suffix.lower() in TABLES else list(_of_file(path, path.name, frames))), []
+    if not isinstance(images, Iterable):
+        raise InputError(f"Expected images to be paths or arrays, but got {type(images).__name__}.")
+    return _of_sequence(list(images), root, frames)
+
+
+def _of_sequence(images: Sequence[Any], root: Path | None, frames: FrameChoice) -> tuple[list[Case], list[str]]:
+    found: list[Case] = []
+    notes: list[str] = []
+    for number, one in enumerate(images):
+        if isinstance(one, np.ndarray):
+            found.append(Case(f"array {number}", pixels=one))
+        else:
+            cases, more = cases_of(one, root=root, frames=frames)
+            found, notes = found + cases, notes + more
+    times = Counter(case.name for case in found)
+    return [replace(c, name=str(c.path)) if times[c.name] > 1 and c.frame is None else c for c in found], notes
+
+
+def _of_folder(folder: Path, frames: FrameChoice) -> tuple[list[Case], list[str]]:
+    try:
+        results = {path.parent for path in folder.rglob(JOURNAL)}  # of predictions: pictures of pictures else
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        paths = sorted(
+            (path for path in found if results.isdisjoint(path.parents)),
+            key=lambda path: natural_order(path.relative_to(folder).as_posix()),
+        )
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    passed_over: Counter[str] = Counter()
+    cases: list[Case] = []
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES | UNREADABLE or _is_dicom(path):
+            cases += _of_file(path, path.relative_to(folder).as_posix(), frames)
+        else:
+            passed_over[path.suffix.lower() or "no suffix"] += 1
+    if not cases:
+        raise InputError(f"No image among the {len(paths)} files below {folder}. Correct images=...")
+    if not passed_over:
+        return cases, []
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()))
+    return cases, [f"{sum(passed_over.values())} file(s) are no images and were passed over: {kinds}"]
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return path.suffix.lower() == ".dcm" or is_dicom(path)
+    except OSError:
+        return False
+
+
+def _of_file(path: Path, name: str, frames: FrameChoice) -> Iterator[Case]:
+    if path.suffix.lower() in UNREADABLE:
+        yield Case(name, path, problem=f"{path.suffix.lower()} files are not read: save it as PNG")
+    elif path.suffix.lower() in SUFFIXES or not _is_dicom(path):
+        yield Case(name, path)
+    else:
+        try:
+            header = read_header(path)
+        except ImageError as error:
+            yield Case(name, path, problem=str(error))
+            return
+        if header is None:
+            yield Case(name, path, problem="is a DICOM file, but no ultrasound image")
+            return
+        chosen = header.chosen(frames)
+        for frame in chosen:
+            yield Case(name if len(chosen) == 1 else f"{name}#{frame}", path, frame)
+
+
+def _of_table(path: Path, root: Path | None) -> list[Case]:
+    """Cases of a table; a column ``lesion`` is not needed, and where it is blank nothing is known of the case."""
+    cells = read_cells(path)
+    if "lesion" not in cells:
+        cells["lesion"] = ""
+    unknown = cells["lesion"].str.strip() == ""
+    cells.loc[unknown, "lesion"] = "1"  # takes part in the checks, and in nothing else
+    manifest = check_manifest(cells, path.parent if root is None else root, str(path), open_images=False)
+    truth = {output: truth_of(manifest.table, output) for output in OUTPUTS}
+    cases = []
+    for number, row in enumerate(manifest.table.to_dict("records")):
+        file = manifest.root / row["path"]
+        is_labeled = not unknown.iloc[number]
+        cases.append(
+            Case(
+                name=row["image_id"],
+                path=file,
+                frame=0 if file.is_file() and _is_dicom(file) else None,
+                truth={o: float(t[number]) for o, t in truth.items() if is_labeled and not math.isnan(t[number])},
+                boxes=row["boxes"] if is_labeled and row["lesion"] else None,
+                patient=row["patient_id"],
+            )
+        )
+    return cases

@@ -1,0 +1,235 @@
+"""Many predictions, written as they are made: what is done stays, and the same command goes on."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from liverattn.errors import InputError
+from liverattn.files import replacing, write_json
+from liverattn.prediction.images import JOURNAL, Case
+from liverattn.prediction.predictor import Predictor
+from liverattn.prediction.results import POINT, THRESHOLD, Prediction, prediction_row, typed
+from liverattn.reporting.overlay import Overlay, write_overlay, write_thumbnail
+
+WIDEST = 360  # of a picture in the report, pixels
+CHUNK = 1000  # rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What is written.
+
+    Attributes:
+        operating_point: Of the decisions.
+        threshold: Of the attention, for proposed boxes.
+        overlays: A picture of each image with its attention.
+        maps: The raw maps of each image, as safetensors.
+        pictures: Images that the report shows; those after them stand in its table without a picture.
+    """
+
+    operating_point: str = POINT
+    threshold: float = THRESHOLD
+    overlays: bool = True
+    maps: bool = False
+    pictures: int = 2000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished image.
+
+    Attributes:
+        number: Of the image, from 0: names its files.
+        values: Of ``predictions.csv``.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+
+
+class PredictionJob:
+    """A folder of predictions.
+
+    ``rows.jsonl`` grows by one line per image, after the image's files are written; the tables are made of it.
+
+    Args:
+        folder: Of the results.
+        predictor: Of a bundle.
+        cases: What to predict on, each with a name of its own.
+        options: What is written.
+
+    Raises:
+        InputError: The folder holds predictions of another bundle or with other options, an operating point is unknown,
+            or two cases have one name.
+    """
+
+    def __init__(self, folder: Path, predictor: Predictor, cases: Sequence[Case], options: JobOptions) -> None:
+        self.folder, self.predictor, self.options = folder, predictor, options
+        self.cases = {case.name: (number, case) for number, case in enumerate(cases)}
+        if len(self.cases) < len(cases):
+            raise InputError("Two images have the same name. Give them in a table with an image_id each.")
+        known = [one.name for points in predictor.contents.operating_points.values() for one in points]
+        if options.operating_point not in known:
+            names = ", ".join(dict.fromkeys(known)) or "none"
+            raise InputError(f"Expected operating_point to be one of {names}, but got {options.operating_point!r}.")
+        self._check_identity()
+        self._places = self._done()
+
+    @property
+    def left(self) -> list[Case]:
+        """Those that are not done."""
+        return [case for name, (_, case) in self.cases.items() if name not in self._places]
+
+    def run(self, advance: Callable[[int], object] = lambda count: None) -> None:
+        """Predict on what is left.
+
+        Args:
+            advance: Told how many images more are done.
+        """
+        drawn: deque[tuple[Prediction, Future[None]]] = deque()
+        with self._journal.open("ab") as journal, ThreadPoolExecutor(1) as pool:
+            try:
+                for prediction in self.predictor.stream(self.left):
+                    drawn.append((prediction, pool.submit(self._draw, prediction)))
+                    while len(drawn) > 2 * self.predictor.batch_size:
+                        self._write(journal, *drawn.popleft())
+                        advance(1)
+                while drawn:
+                    self._write(journal, *drawn.popleft())
+                    advance(1)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def rows(self) -> Iterator[Row]:
+        """All finished images, in the order of the cases; one is in memory at a time."""
+        with self._journal.open("rb") as journal:
+            for name, (number, _) in self.cases.items():
+                if name in self._places:
+                    journal.seek(self._places[name])
+                    yield Row(number, json.loads(journal.readline())["row"])
+
+    def counts(self) -> dict[str, int]:
+        """Images, and how many of them have an error or a warning."""
+        found = {"images": 0, "with errors": 0, "with warnings": 0}
+        for row in self.rows():
+            found["images"] += 1
+            found["with errors"] += row.values["error"] is not None
+            found["with warnings"] += row.values["warnings"] is not None
+        return found
+
+    def write_tables(self) -> list[Path]:
+        """``predictions.csv`` and ``predictions.parquet``, a thousand rows at a time."""
+        csv, parquet = self.folder / "predictions.csv", self.folder / "predictions.parquet"
+        with replacing(csv) as text, replacing(parquet) as binary:
+            writer: pq.ParquetWriter | None = None
+            for part in self._parts():
+                part.to_csv(text, mode="a", index=False, header=writer is None)
+                texts = dict.fromkeys(part.select_dtypes("object"), "string")  # empty ones have no type else
+                table = pa.Table.from_pandas(part.astype(texts), preserve_index=False)
+                writer = writer or pq.ParquetWriter(binary, table.schema)
+                writer.write_table(table)
+            if writer is not None:
+                writer.close()
+        return [csv, parquet]
+
+    def picture(self, number: int) -> Path:
+        """A report's picture, without suffix."""
+        return self.folder / "pictures" / f"{number:06d}"
+
+    def _parts(self) -> Iterator[pd.DataFrame]:
+        rows = self.rows()
+        while part := [row.values for _, row in zip(range(CHUNK), rows, strict=False)]:
+            yield typed(pd.DataFrame(part), self.predictor.contents)
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / JOURNAL
+
+    def _check_identity(self) -> None:
+        path = self.folder / "job.json"
+        now = {"bundle": self.predictor.digest, "precision": self.predictor.precision, **asdict(self.options)}
+        try:
+            before = json.loads(path.read_text()) if path.exists() else now
+        except ValueError:
+            before = {}
+        changed = [name for name, value in now.items() if before.get(name) != value]
+        if changed:
+            raise InputError(
+                f"{self.folder} holds predictions with another {' and '.join(changed)}. Give another out=..., "
+                "or remove that folder."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, now)
+        self._journal.touch()
+
+    def _done(self) -> dict[str, int]:
+        """Places in the journal of the cases that are done; a line that was cut off is removed."""
+        places: dict[str, int] = {}
+        with self._journal.open("r+b") as journal:
+            while line := journal.readline():
+                place = journal.tell() - len(line)
+                try:
+                    entry = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    entry = None
+                if entry is None:
+                    journal.truncate(place)
+                    break
+                name = entry["row"]["image_id"]
+                if name in self.cases and entry["file"] == _state(self.cases[name][1]):
+                    places[name] = place
+        return places
+
+    def _write(self, journal: Any, prediction: Prediction, drawing: "Future[None]") -> None:
+        drawing.result()
+        row = prediction_row(prediction, self.predictor.contents, self.options.operating_point, self.options.threshold)
+        if self.options.overlays and prediction.error is None:
+            row["overlay"] = f"attention/{self.cases[prediction.case.name][0]:06d}.png"
+        entry = {"file": _state(prediction.case), "row": row}
+        place = journal.tell()
+        journal.write(json.dumps(entry).encode() + b"\n")
+        journal.flush()
+        self._places[prediction.case.name] = place
+
+    def _draw(self, prediction: Prediction) -> None:
+        if prediction.image is None:
+            return
+        number, case = self.cases[prediction.case.name]
+        boxes, _ = prediction.boxes(self.options.threshold)
+        overlay = Overlay(prediction.image, prediction.attention(), case.boxes, boxes)
+        if number < self.options.pictures:
+            write_thumbnail(overlay, self.picture(number), WIDEST)
+        if self.options.overlays:
+            write_overlay(overlay, self.folder / "attention" / f"{number:06d}.png")
+        if self.options.maps:
+            with replacing(self.folder / "maps" / f"{number:06d}.safetensors") as temporary:
+                save_file(_raw(prediction), temporary)
+
+
+def _state(case: Case) -> list[int] | None:
+    """Size and time of a file: one that was changed is predicted on again."""
+    with suppress(OSError):
+        if case.path is not None:
+            found = case.path.stat()
+            return [found.st_size, found.st_mtime_ns]
+    return None
+
+
+def _raw(prediction: Prediction) -> dict[str, Any]:
+    """``attention_K`` (h, w) and ``window_K`` (4,) of each architecture, and ``size`` (2,) as width and height."""
+    arrays: dict[str, Any] = {"size": np.array(prediction.size)}
+    for k, one in enumerate(prediction.maps):
+        arrays[f"attention_{k}"] = np.ascontiguousarray(one.attention)
+        arrays[f"window_{k}"] = np.array(one.window)
+    return arrays

@@ -1,0 +1,133 @@
+"""What is done stays, and the same command goes on."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from liverattn.errors import InputError
+from liverattn.prediction.images import Case, cases_of
+from liverattn.prediction.job import JobOptions, PredictionJob
+from liverattn.prediction.predictor import Predictor
+from liverattn.prediction.results import Prediction
+from tests.prediction.conftest import picture
+
+
+def job(folder: Path, predictor: Predictor, images: object, **options: object) -> PredictionJob:
+    cases, _ = cases_of(images)
+    return PredictionJob(folder, predictor, cases, JobOptions(**options))  # type: ignore[arg-type]
+
+
+def finished(folder: Path, predictor: Predictor, images: object, **options: object) -> pd.DataFrame:
+    made = job(folder, predictor, images, **options)
+    made.run()
+    made.write_tables()
+    return pd.read_parquet(folder / "predictions.parquet")
+
+
+class Stopping(Predictor):
+    """Interrupted after some images."""
+
+    def __init__(self, predictor: Predictor, after: int) -> None:
+        self.__dict__.update(predictor.__dict__)
+        self.after = after
+
+    def stream(self, cases: Sequence[Case]) -> Iterator[Prediction]:  # type: ignore[override]
+        for number, one in enumerate(super().stream(cases)):
+            if number == self.after:
+                raise KeyboardInterrupt
+            yield one
+
+
+def test_tables_pictures_and_maps(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    table = finished(tmp_path / "out", predictor, folder, maps=True)
+    csv = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert table["image_id"].tolist() == csv["image_id"].tolist() == [*(f"{k}.png" for k in range(6)), "more/6.png"]
+    np.testing.assert_allclose(table["probability_lesion"], csv["probability_lesion"])
+    direct = predictor.table(predictor.predict(folder))
+    np.testing.assert_allclose(table["probability_lesion"], direct["probability_lesion"], atol=1e-6)
+    assert table["decision_lesion"].tolist() == (table["probability_lesion"] >= 0.4).astype(int).tolist()
+    assert json.loads(table["kept"][0]) == [12, 12, 188, 138]
+    overlay = np.asarray(Image.open(tmp_path / "out" / table["overlay"][6]))
+    assert overlay.shape == (150 + 26, 560, 3)
+    (one,) = predictor.predict(folder / "0.png")
+    raw = load_file(tmp_path / "out" / "maps" / "000000.safetensors")
+    np.testing.assert_allclose(raw["attention_1"], one.maps[1].attention, atol=1e-6)
+    assert tuple(raw["window_1"]) == one.maps[1].window and tuple(raw["size"]) == (200, 150)
+
+
+def test_interrupted_at_any_image_it_goes_on(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    whole = finished(tmp_path / "whole", predictor, folder)
+    for after in (0, 1, 4, 6):
+        out = tmp_path / f"out{after}"
+        with pytest.raises(KeyboardInterrupt):
+            job(out, Stopping(predictor, after), folder).run()
+        again = job(out, predictor, folder)
+        left = len(again.left)
+        assert left <= 7
+        advanced: list[int] = []
+        again.run(advanced.append)
+        assert sum(advanced) == left
+        again.write_tables()
+        pd.testing.assert_frame_equal(pd.read_parquet(out / "predictions.parquet"), whole, atol=1e-5)
+        assert job(out, predictor, folder).left == []
+
+
+def test_a_line_that_was_cut_off_is_done_again(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    whole = finished(tmp_path / "out", predictor, folder)
+    journal = tmp_path / "out" / "rows.jsonl"
+    for cut in (1, 40):
+        journal.write_bytes(journal.read_bytes()[:-cut])
+        assert [case.name for case in job(tmp_path / "out", predictor, folder).left] == ["more/6.png"]
+        pd.testing.assert_frame_equal(finished(tmp_path / "out", predictor, folder), whole, atol=1e-5)
+
+
+def test_a_changed_image_is_done_again_and_a_removed_one_is_gone(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    finished(tmp_path / "out", predictor, folder)
+    Image.fromarray(picture(40, 160, 220)).save(folder / "2.png")
+    (folder / "3.png").unlink()
+    again = job(tmp_path / "out", predictor, folder)
+    assert [case.name for case in again.left] == ["2.png"]
+    table = finished(tmp_path / "out", predictor, folder)
+    assert table["image_id"].tolist() == ["0.png", "1.png", "2.png", "4.png", "5.png", "more/6.png"]
+    assert table["width"].tolist()[2] == 220
+
+
+def test_errors_stay_in_the_table_and_empty_columns_have_their_types(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_text("no picture")
+    made = job(tmp_path / "out", predictor, tmp_path / "in")
+    made.run()
+    made.write_tables()
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert table["error"].tolist() == ["not an image in a known format"]
+    assert table["probability_lesion"].dtype == np.float64 and table["probability_lesion"].isna().all()
+    assert made.counts() == {"images": 1, "with errors": 1, "with warnings": 0}
+    assert not (tmp_path / "out" / "attention").exists()
+
+
+def test_parts_of_a_table_fit_together(
+    predictor: Predictor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "0.png").write_text("no picture")
+    whole = finished(tmp_path / "whole", predictor, folder)
+    monkeypatch.setattr("liverattn.prediction.job.CHUNK", 1)
+    pd.testing.assert_frame_equal(finished(tmp_path / "parts", predictor, folder), whole, atol=1e-5)
+    assert len((tmp_path / "parts" / "predictions.csv").read_text().splitlines()) == 8
+
+
+def test_another_bundle_or_option_is_refused(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    job(tmp_path / "out", predictor, folder)
+    with pytest.raises(InputError, match=r"holds predictions with another threshold. Give another out="):
+        job(tmp_path / "out", predictor, folder, threshold=0.4)
+    with pytest.raises(InputError, match="operating_point to be one of sensitivity_90, specificity_90, but got 'best'"):
+        job(tmp_path / "other", predictor, folder, operating_point="best")
+    with pytest.raises(InputError, match="Two images have the same name"):
+        PredictionJob(tmp_path / "x", predictor, [Case("a"), Case("a")], JobOptions())

@@ -1,0 +1,57 @@
+"""Overlays show the image where it is and the map where it lies."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from liverattn.reporting.overlay import COLORS, KNOWN, OPACITY, STRIP, Overlay, draw_overlay, write_thumbnail
+
+NONE = np.zeros((0, 4))
+
+
+def test_without_attention_the_image_stays_grey() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 700), dtype=np.uint8)
+    picture = draw_overlay(Overlay(image, np.zeros((60, 700)), None, NONE))
+    np.testing.assert_array_equal(picture[:60, :700], np.dstack([image] * 3))
+    assert picture.shape == (60 + STRIP, 700, 3)
+
+
+def test_colors_by_hand_on_a_fixed_scale() -> None:
+    """One bright pixel elsewhere does not change the color of this one."""
+    attention = np.zeros((40, 600))
+    attention[10, 20] = 0.4
+    alone = draw_overlay(Overlay(np.full((40, 600), 100, np.uint8), attention, None, NONE))[10, 20]
+    attention[30, 30] = 1
+    beside = draw_overlay(Overlay(np.full((40, 600), 100, np.uint8), attention, None, NONE))[10, 20]
+    np.testing.assert_array_equal(alone, beside)
+    level = round(0.4 * 255)
+    expected = 100 * (1 - OPACITY[level]) + COLORS[level] * OPACITY[level]
+    np.testing.assert_allclose(alone, expected, atol=0.51)
+
+
+def test_boxes_lie_on_their_pixels() -> None:
+    image = np.zeros((50, 600), np.uint8)
+    picture = draw_overlay(
+        Overlay(image, np.zeros((50, 600)), np.array([[10, 5, 30, 25]]), np.array([[40, 8, 80, 40]]))
+    )
+    assert tuple(picture[5, 10]) == tuple(picture[24, 29]) == KNOWN
+    assert not picture[4, 10].any() and not picture[25, 29].any()
+    assert picture[8, 40].any() and picture[39, 79].any()
+    assert not picture[8, 60].any()  # corners only
+
+
+def test_a_narrow_image_keeps_its_place_and_gets_a_whole_legend() -> None:
+    picture = draw_overlay(Overlay(np.full((30, 40), 7, np.uint8), np.zeros((30, 40)), None, NONE))
+    assert picture.shape[1] == 560
+    assert (picture[:30, :40] == 7).all() and (picture[:30, 40:] == 255).all()
+
+
+def test_thumbnails(tmp_path: Path) -> None:
+    attention = np.zeros((300, 400), np.float32)
+    attention[100:200, 200:300] = 1
+    write_thumbnail(Overlay(np.full((300, 400), 90, np.uint8), attention, None, NONE), tmp_path / "000001", 200)
+    assert cv2.imread(str(tmp_path / "000001.jpg")).shape == (150, 200, 3)
+    layer = cv2.imread(str(tmp_path / "000001.png"), cv2.IMREAD_UNCHANGED)
+    assert layer.shape == (72, 96, 4)
+    assert layer[36, 60, 3] == round(255 * 0.65) and layer[5, 5, 3] == 0
