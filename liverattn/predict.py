@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> None:
     job = opened(cfg, Path(HydraConfig.get().runtime.output_dir))
     work(job)
     tables = job.write_tables()
-    page = report(job, cfg)
+    page, sheet = report(job, cfg), job.write_sheet()
     show(job)
-    print(f"Table:   {tables[0]} (and .parquet)\nLook at: {page}")
+    print(f"Table:   {tables[0]} (and .parquet)\nLook at: {page}{'' if sheet is None else f' and {sheet}'}")
 
 
 def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":

@@ -160,8 +160,8 @@ def _is_dicom(path: Path) -> bool:
 def _of_file(path: Path, name: str, frames: FrameChoice) -> Iterator[Case]:
     if path.suffix.lower() in UNREADABLE:
         yield Case(name, path, problem=f"{path.suffix.lower()} files are not read: save it as PNG")
-    elif path.suffix.lower() in SUFFIXES or not _is_dicom(path):
-        yield Case(name, path)
+    elif path.suffix.lower() in SUFFIXES or not _is_dicom(path) or path.stat().st_size == 0:
+        yield Case(name, path)  # opened when its turn comes; whatever is wrong with it is said then
     else:
         try:
             header = read_header(path)

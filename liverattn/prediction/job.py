@@ -20,7 +20,7 @@ from liverattn.files import replacing, write_json
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import POINT, THRESHOLD, Prediction, prediction_row, typed
-from liverattn.reporting.overlay import Overlay, write_overlay, write_thumbnail
+from liverattn.reporting.overlay import Overlay, write_overlay, write_sheet, write_thumbnail
 
 WIDEST = 360  # of a picture in the report, pixels
 CHUNK = 1000  # rows
@@ -143,6 +143,22 @@ class PredictionJob:
                 writer.close()
         return [csv, parquet]
 
+    def write_sheet(self, count: int = 24) -> Path | None:
+        """``attention.png``: images from the most to the least probable lesion, evenly spaced; None without any."""
+        first = f"probability_{self.predictor.contents.outputs[0]}"
+        shown = [
+            (row.values[first], row.number)
+            for row in self.rows()
+            if row.values["error"] is None and row.number < self.options.pictures
+        ]
+        if not shown:
+            return None
+        shown.sort(reverse=True)
+        chosen = [shown[k] for k in sorted({round(k) for k in np.linspace(0, len(shown) - 1, count)})]
+        path = self.folder / "attention.png"
+        write_sheet([(self.picture(number), f"#{number}  {first[12:]} {value:.2f}") for value, number in chosen], path)
+        return path
+
     def picture(self, number: int) -> Path:
         """A report's picture, without suffix."""
         return self.folder / "pictures" / f"{number:06d}"
@@ -207,7 +223,7 @@ class PredictionJob:
             return
         number, case = self.cases[prediction.case.name]
         boxes, _ = prediction.boxes(self.options.threshold)
-        overlay = Overlay(prediction.image, prediction.attention(), case.boxes, boxes)
+        overlay = Overlay(prediction.image, prediction.coarse_attention(), case.boxes, boxes)
         if number < self.options.pictures:
             write_thumbnail(overlay, self.picture(number), WIDEST)
         if self.options.overlays:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from liverattn.bundle.contents import Contents
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
 from liverattn.prediction.images import Case, Grey
-from liverattn.prediction.maps import PlacedMap, place, proposals
+from liverattn.prediction.maps import PlacedMap, canvas_size, place, proposals
 
 USUAL_MEDIANS = (20.0, 150.0)  # m of Eq. 1; the paper's data had 30 to 110
 MOST_ENLARGED = 2.0
@@ -62,6 +62,10 @@ class Prediction:
         if self.size is None:
             raise ValueError(f"{self.case.name} {self.error}: it has no attention map.")
         return place(self.maps, self.size, size or (self.size[1], self.size[0]))
+
+    def coarse_attention(self) -> NDArray[np.float32]:
+        """The same at no more pixels than it takes to draw it."""
+        return self.attention(None if self.size is None else canvas_size(self.size))
 
     def boxes(self, threshold: float = THRESHOLD) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N, 4) proposed boxes in pixels of the image, and the (N,) largest attention in each."""

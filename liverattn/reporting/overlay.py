@@ -16,9 +16,14 @@ Boxes = NDArray[np.float64]
 KNOWN, PROPOSED = (255, 255, 0), (0, 230, 255)  # cyan and yellow, in OpenCV's order of channels
 STRIP, NARROWEST = 26, 560  # pixels: height of the legend below the image, and the width that it needs
 STRONGEST = 0.65  # opacity where the attention is 1
+TILE = (300, 250)  # width and height on a sheet
+FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 LEVELS = np.arange(256) / 255
-OPACITY = (STRONGEST * np.sqrt(LEVELS)).astype(np.float32)
-COLORS = (255 * colormaps["plasma"](LEVELS)[:, 2::-1]).astype(np.float32)
+OPACITY = STRONGEST * np.sqrt(LEVELS)
+COLORS = 255 * colormaps["plasma"](LEVELS)[:, 2::-1]
+# What is left of the image at every level of attention, and what is added to it; tables, because pictures are many.
+LEFT = np.rint(255 * (1 - OPACITY)).astype(np.uint8)
+ADDED = np.rint(COLORS * OPACITY[:, None]).astype(np.uint8)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,7 @@ class Overlay:
 
     Attributes:
         image: (H, W) uint8.
-        attention: (H, W) in [0, 1], sigmoid(s).
+        attention: Sigmoid(s) over the whole image, at any resolution, in [0, 1].
         known: (N, 4) annotated lesions in its pixels; None where unknown.
         proposed: (N, 4) boxes that the map proposes.
     """
@@ -46,16 +51,19 @@ def draw_overlay(overlay: Overlay) -> NDArray[np.uint8]:
     """
     height, width = overlay.image.shape
     picture = np.full((height + STRIP, max(width, NARROWEST), 3), 255, np.uint8)
-    level = np.rint(np.clip(overlay.attention, 0, 1) * 255).astype(np.uint8)
-    opacity = OPACITY[level][..., None]
-    blended = overlay.image[..., None] * (1 - opacity) + (COLORS * OPACITY[:, None])[level]
-    picture[:height, :width] = np.rint(blended)
+    level = cv2.resize(_levels(overlay.attention), (width, height), interpolation=cv2.INTER_LINEAR)
+    left = cv2.multiply(overlay.image, cv2.LUT(level, LEFT), scale=1 / 255)
+    picture[:height, :width] = cv2.add(cv2.merge([left] * 3), cv2.LUT(cv2.merge([level] * 3), ADDED))
     for box in [] if overlay.known is None else overlay.known:
         cv2.rectangle(picture, *_corners(box), KNOWN, 1)
     for box in overlay.proposed:
         _draw_brackets(picture, *_corners(box))
     _draw_legend(picture[height:], annotated=overlay.known is not None)
     return picture
+
+
+def _levels(attention: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(np.clip(attention, 0, 1) * 255), dtype=np.uint8)
 
 
 def _corners(box: NDArray[np.float64]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -72,15 +80,17 @@ def _draw_brackets(picture: NDArray[np.uint8], low: tuple[int, int], high: tuple
             cv2.line(picture, (x, y), (x, y + down), PROPOSED, 2)
 
 
-def _draw_legend(strip: NDArray[np.uint8], *, annotated: bool) -> None:
-    bar = (COLORS * OPACITY[:, None] + 96 * (1 - OPACITY[:, None]))[None].repeat(12, axis=0)
-    strip[7:19, 20:148] = cv2.resize(np.rint(bar).astype(np.uint8), (128, 12), interpolation=cv2.INTER_LINEAR)
-    texts: Sequence[tuple[str, int]] = (("0", 8), ("1  attention", 152), (f"proposed   {RESEARCH_ONLY}", 372))
-    for text, x in [*texts, *([("annotated", 272)] if annotated else [])]:
-        cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-    _draw_brackets(strip, (350, 7), (366, 18))
+def _draw_legend(strip: NDArray[np.uint8], *, annotated: bool = False, proposed: bool = True) -> None:
+    strip[7:19, 20:148] = (COLORS * OPACITY[:, None] + 96 * (1 - OPACITY[:, None]))[::2]
+    texts = [("0", 8), ("1  attention", 152), (RESEARCH_ONLY, 452 if proposed else 270)]
     if annotated:
         cv2.rectangle(strip, (250, 7), (266, 18), (160, 160, 0), 1)
+        texts.append(("annotated", 272))
+    if proposed:
+        _draw_brackets(strip, (350, 7), (366, 18))
+        texts.append(("proposed", 372))
+    for text, x in texts:
+        cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def write_overlay(overlay: Overlay, path: Path) -> None:
@@ -89,7 +99,7 @@ def write_overlay(overlay: Overlay, path: Path) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    _write(draw_overlay(overlay), path, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    _write(draw_overlay(overlay), path, ".png", FAST_PNG)
 
 
 def write_thumbnail(overlay: Overlay, path: Path, widest: int) -> None:
@@ -110,10 +120,46 @@ def write_thumbnail(overlay: Overlay, path: Path, widest: int) -> None:
     )
     _write(np.asarray(small, dtype=np.uint8), path.with_suffix(".jpg"), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 78])
     grid = (96, max(1, round(96 * height / width)))
-    level = np.rint(cv2.resize(overlay.attention.astype(np.float32), grid, interpolation=cv2.INTER_AREA) * 255)
-    places = np.clip(level, 0, 255).astype(np.uint8)
-    colored = np.dstack([COLORS[places], 255 * OPACITY[places]])
-    _write(np.rint(colored).astype(np.uint8), path.with_suffix(".png"), ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    level = cv2.resize(_levels(overlay.attention), grid, interpolation=cv2.INTER_AREA)
+    colored = np.dstack([COLORS[level], 255 * OPACITY[level]])
+    _write(np.rint(colored).astype(np.uint8), path.with_suffix(".png"), ".png", [])
+
+
+def write_sheet(pictures: Sequence[tuple[Path, str]], path: Path, columns: int = 4) -> None:
+    """Put small images with their maps on one sheet, above the legend of the common scale.
+
+    Args:
+        pictures: Path without suffix, as :func:`write_thumbnail` takes it, and a caption, of one image or more.
+        path: Of the PNG.
+        columns: Images side by side.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    tiles = [_tile(*one) for one in pictures]
+    empty = np.full_like(tiles[0], 255)
+    tiles += [empty] * (-len(tiles) % columns)
+    sheet = cv2.vconcat([cv2.hconcat(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
+    legend = np.full((STRIP, max(sheet.shape[1], NARROWEST), 3), 255, np.uint8)
+    _draw_legend(legend, proposed=False)
+    _write(np.vstack([sheet, legend[:, : sheet.shape[1]]]), path, ".png", FAST_PNG)
+
+
+def _tile(path: Path, caption: str) -> NDArray[np.uint8]:
+    """A square-ish tile with the image in its middle, its map over it, and the caption above."""
+    image = cv2.imread(str(path.with_suffix(".jpg")), cv2.IMREAD_COLOR)
+    layer = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED)
+    assert image is not None and layer is not None
+    layer = cv2.resize(layer, image.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    opacity = layer[..., 3:] / 255
+    blended = np.rint(image * (1 - opacity) + layer[..., :3] * opacity).astype(np.uint8)
+    tile = np.full((TILE[1], TILE[0], 3), 255, np.uint8)
+    scale = min((TILE[0] - 8) / image.shape[1], (TILE[1] - 28) / image.shape[0])
+    small = cv2.resize(blended, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    left = (TILE[0] - small.shape[1]) // 2
+    tile[22 : 22 + small.shape[0], left : left + small.shape[1]] = small
+    cv2.putText(tile, caption, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return tile
 
 
 def _write(picture: NDArray[np.uint8], path: Path, suffix: str, options: Sequence[int]) -> None:

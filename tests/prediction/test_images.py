@@ -93,7 +93,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
         cases_of(tmp_path)
 
 
-# Ten images that no pipeline likes, and what each gives.
+# Images that no pipeline likes, and what each gives.
 
 
 def text_only(path: Path) -> None:
@@ -142,6 +142,10 @@ def empty_dicom(path: Path) -> None:
     (path / "empty.dcm").write_bytes(b"")
 
 
+def broken_dicom(path: Path) -> None:
+    (path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"nothing that follows")
+
+
 def vector(path: Path) -> None:
     (path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
 
@@ -157,7 +161,8 @@ def vector(path: Path) -> None:
         (deep, [], None),
         (animated, ["holds 3 frames: the first is used"], None),
         (cmyk, [], None),
-        (empty_dicom, [], "is damaged"),
+        (empty_dicom, [], "the file is empty (0 bytes)"),
+        (broken_dicom, [], "is damaged"),
         (vector, [], ".svg files are not read: save it as PNG"),
     ],
 )

@@ -5,7 +5,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from liverattn.reporting.overlay import COLORS, KNOWN, OPACITY, STRIP, Overlay, draw_overlay, write_thumbnail
+from liverattn.reporting.overlay import (
+    COLORS,
+    KNOWN,
+    OPACITY,
+    STRIP,
+    TILE,
+    Overlay,
+    draw_overlay,
+    write_sheet,
+    write_thumbnail,
+)
 
 NONE = np.zeros((0, 4))
 
@@ -27,7 +37,7 @@ def test_colors_by_hand_on_a_fixed_scale() -> None:
     np.testing.assert_array_equal(alone, beside)
     level = round(0.4 * 255)
     expected = 100 * (1 - OPACITY[level]) + COLORS[level] * OPACITY[level]
-    np.testing.assert_allclose(alone, expected, atol=0.51)
+    np.testing.assert_allclose(alone, expected, atol=1.01)  # two tables are rounded
 
 
 def test_boxes_lie_on_their_pixels() -> None:
@@ -55,3 +65,14 @@ def test_thumbnails(tmp_path: Path) -> None:
     layer = cv2.imread(str(tmp_path / "000001.png"), cv2.IMREAD_UNCHANGED)
     assert layer.shape == (72, 96, 4)
     assert layer[36, 60, 3] == round(255 * 0.65) and layer[5, 5, 3] == 0
+
+
+def test_a_sheet(tmp_path: Path) -> None:
+    for number, shape in enumerate([(120, 200), (300, 100), (90, 90)]):
+        attention = np.zeros(shape, np.float32)
+        write_thumbnail(Overlay(np.full(shape, 90, np.uint8), attention, None, NONE), tmp_path / str(number), 360)
+    write_sheet([(tmp_path / str(number), f"#{number}") for number in range(3)], tmp_path / "sheet.png", columns=2)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * TILE[1] + STRIP, 2 * TILE[0], 3)
+    assert abs(int(sheet[TILE[1] // 2, TILE[0] // 2, 0]) - 90) <= 2  # the first image, in the middle of its tile
+    assert (sheet[TILE[1] + 100 : TILE[1] + 140, TILE[0] + 20 : -20] == 255).all()  # no fourth one
