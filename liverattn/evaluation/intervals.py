@@ -1,6 +1,6 @@
 """Intervals of AUCs and rates: patients are drawn again, rates are counted. Pure functions on arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +135,31 @@ def bootstrap_scores(
         whole = np.nansum(share * np.array(list(by_task.values())), axis=0) / share.sum(axis=0)
     drawn = {**by_output, **by_task, SCORE: whole}
     return {name: _percentiles(value, drawn[name]) for name, value in _values(truth, score, tasks).items()}
+
+
+def bootstrap_statistic(
+    statistic: Callable[[NDArray[np.floating]], NDArray[np.floating]],
+    patients: ArrayLike,
+    strata: ArrayLike | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Any number that weighted cases have, with a percentile interval over drawn patients.
+
+    Args:
+        statistic: From weights (D, n) to (D,) numbers; NaN where undefined, such as a mean over no case.
+        patients: (n,) of the cases.
+        strata: (n,) see :func:`patient_draws`; None: all cases are alike.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
+    count = len(np.asarray(patients))
+    if not count:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    weights = patient_draws(patients, np.zeros(count) if strata is None else strata, draws, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _percentiles(float(statistic(np.ones((1, count)))[0]), np.asarray(statistic(weights), np.float64))
 
 
 def _values(truth: NDArray[np.floating], score: NDArray[np.floating], tasks: Sequence[Task]) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from liverattn.evaluation.intervals import bootstrap_scores, patient_draws, weighted_aucs, wilson
+from liverattn.evaluation.intervals import bootstrap_scores, bootstrap_statistic, patient_draws, weighted_aucs, wilson
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 
 
@@ -91,3 +91,23 @@ def test_missing_predictions_and_undefined_tasks() -> None:
     assert found["lesion"].value == 1
     assert math.isnan(found["malignancy"].value)
     assert found["score"].value == 1
+
+
+def test_any_statistic_has_an_interval_over_patients() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    found = bootstrap_statistic(lambda drawn: drawn @ values / drawn.sum(axis=1), np.arange(400))
+    assert found.value == pytest.approx(values.mean())
+    error = 1.96 * values.std() / math.sqrt(400)  # the central limit theorem
+    assert found.low == pytest.approx(values.mean() - error, abs=0.04)
+    assert found.high == pytest.approx(values.mean() + error, abs=0.04)
+    twins = bootstrap_statistic(lambda drawn: drawn @ values / drawn.sum(axis=1), np.arange(400) // 4)
+    assert twins.value == found.value and twins.high - twins.low > 0
+    constant = bootstrap_statistic(lambda drawn: drawn.sum(axis=1), ["a", "a", "b", "b"])  # as many as there are
+    assert (constant.value, constant.low, constant.high) == (4, 4, 4)
+
+
+def test_an_undefined_statistic_has_no_interval() -> None:
+    nothing = bootstrap_statistic(lambda drawn: drawn @ np.zeros(0), [])
+    assert all(math.isnan(value) for value in vars(nothing).values())
+    undefined = bootstrap_statistic(lambda drawn: drawn[:, 0] * 0 / 0, ["a", "b"])
+    assert all(math.isnan(value) for value in vars(undefined).values())

@@ -162,7 +162,7 @@ def vector(path: Path) -> None:
         (animated, ["holds 3 frames: the first is used"], None),
         (cmyk, [], None),
         (empty_dicom, [], "the file is empty (0 bytes)"),
-        (broken_dicom, [], "is damaged"),
+        (broken_dicom, [], "is a DICOM file, but no ultrasound image"),
         (vector, [], ".svg files are not read: save it as PNG"),
     ],
 )

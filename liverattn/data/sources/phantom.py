@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from liverattn.data.cache import PreparedCases, window_of
 from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, Manifest, check_manifest
 from liverattn.data.phantoms import render_phantom
-from liverattn.errors import InputError
+from liverattn.data.preprocessing import Window
+from liverattn.errors import InputError, InputListError
 from liverattn.files import digest, replacing, write_json
 
 TABLE_1 = {"none": 258, "angioma": 17, "metastasis": 48, "hcc": 6, "cyst": 30, "fnh": 8}
@@ -126,3 +129,38 @@ def _row(path: Path, kind: str) -> dict[str, Any]:
         "type": kind if is_lesion else None,
         "boxes": json.dumps(boxes) if is_lesion else None,
     }
+
+
+def prepared_vessels(manifest: Manifest, cases: PreparedCases) -> list[NDArray[np.float64]]:
+    """Where the generator drew vessels that show, as far as the prepared images reach.
+
+    Args:
+        manifest: n phantoms.
+        cases: The same, prepared.
+
+    Returns:
+        n arrays (M, 4) in prepared pixels, half-open.
+
+    Raises:
+        InputError: The files beside the images are absent or damaged; all of them are named.
+    """
+    found, problems = [], []
+    for path, entry in zip(manifest.table["path"], cases.files, strict=True):
+        notes = (manifest.root / path).with_suffix(".json")
+        try:
+            boxes = np.array(json.loads(notes.read_text())["vessels"], np.float64).reshape(-1, 4)
+            found.append(_in_window(boxes, window_of(entry), cases.size))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problems.append(f"{notes}: {type(error).__name__}: {error}")
+    if problems:
+        remedy = "Remove these files and the images beside them: they are rendered again."
+        raise InputListError("The vessels of these phantoms are not known", problems, remedy)
+    return found
+
+
+def _in_window(boxes: NDArray[np.float64], window: Window, size: tuple[int, int]) -> NDArray[np.float64]:
+    x0, y0, x1, y1 = window
+    width, height = x1 - x0, y1 - y0
+    moved = np.clip(boxes - (x0, y0, x0, y0), 0, (width, height, width, height))
+    kept = moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
+    return np.asarray(kept * (size[1] / width, size[0] / height, size[1] / width, size[0] / height))
