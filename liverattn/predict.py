@@ -80,12 +80,7 @@ def report(job: "PredictionJob", cfg: DictConfig) -> Path:
     from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
 
     contents, point = job.predictor.contents, job.options.operating_point
-    thresholds = {
-        output: one.threshold
-        for output, points in contents.operating_points.items()
-        for one in points
-        if one.name == point
-    }
+    thresholds = contents.thresholds(point)
     known = scored(job)
     tables = [] if known is None else [known.aucs(), known.rates(point, thresholds)]
     for table in tables:

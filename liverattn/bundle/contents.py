@@ -165,6 +165,13 @@ class Contents(_Part):
         """Names of the K outputs."""
         return tuple(output for task in self.tasks for output in task.outputs)
 
+    def thresholds(self, point: str) -> dict[str, float]:
+        """Of an operating point, by output; without the outputs that do not have it."""
+        found = {
+            output: [one for one in points if one.name == point] for output, points in self.operating_points.items()
+        }
+        return {output: points[0].threshold for output, points in found.items() if points}
+
     @property
     def networks(self) -> tuple[str, ...]:
         """Digests of all weights, each once."""

@@ -19,12 +19,11 @@ from liverattn.data.cache import PreparedCases
 from liverattn.data.duplicates import DuplicatePair, near_duplicates
 from liverattn.data.labels import OUTPUTS, case_labels
 from liverattn.data.manifest import Manifest
-from liverattn.data.preprocessing import BLACK
+from liverattn.data.preprocessing import BLACK, PLAUSIBLE_MEDIAN
 from liverattn.data.splits import strata
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
 
-PLAUSIBLE_MEDIAN = (20, 150)
 STRIDE = 32  # of the default backbone: the side of a grid cell in prepared pixels
 TINY = 0.25  # of a cell's area
 SHORTCUT = 0.65  # AUC of metadata alone above which a network may learn the machine instead of the liver

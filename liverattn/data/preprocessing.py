@@ -22,6 +22,7 @@ BLACK = 10  # of 255: up to here a pixel counts as border, not tissue
 BORDER_FRACTION = 0.02  # a row or column of pure border has at most this share of brighter pixels (text, JPEG noise)
 TOP_FRACTION = 0.2
 TARGET_INTENSITY = 70.0  # the average value of the paper's data set
+PLAUSIBLE_MEDIAN = (20, 150)  # m of Eq. 1; the paper observed 30 to 110
 
 
 def crop_borders(image: Image, boxes: Boxes) -> tuple[Image, Boxes]:

@@ -1,9 +1,11 @@
-"""Are probabilities what they say? Reliability of bins of cases, and Brier's score. Pure functions on arrays."""
+"""Are probabilities what they say, and what is acting on them worth? Pure functions on arrays."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 from sklearn.metrics import brier_score_loss
 
 from liverattn.evaluation.intervals import Interval, wilson
@@ -21,12 +23,14 @@ class Reliability:
         observed: N shares of positive cases, with Wilson's intervals.
         cases: (N,) of every bin.
         brier: Brier's score: the mean squared difference of probability and truth.
+        error: Expected calibration error: the mean over cases of their bin's absolute difference of the two.
     """
 
     predicted: NDArray[np.float64]
     observed: tuple[Interval, ...]
     cases: NDArray[np.int64]
     brier: float
+    error: float
 
 
 def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> Reliability | None:
@@ -48,9 +52,123 @@ def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> R
         return None
     order = np.argsort(values, kind="stable")
     parts = np.array_split(order, count)
+    predicted = np.array([values[part].mean() for part in parts])
+    differences = predicted - [labels[part].mean() for part in parts]
+    cases = np.array([len(part) for part in parts])
     return Reliability(
-        predicted=np.array([values[part].mean() for part in parts]),
+        predicted=predicted,
         observed=tuple(wilson(int(labels[part].sum()), len(part)) for part in parts),
-        cases=np.array([len(part) for part in parts]),
+        cases=cases,
+        error=float(np.abs(differences) @ cases / cases.sum()),
         brier=float(brier_score_loss(labels, values, pos_label=1)),
     )
+
+
+@dataclass(frozen=True)
+class CalibrationLine:
+    """Logistic recalibration (Cox 1958): logit P(truth) = intercept + slope * logit(probability).
+
+    Attributes:
+        slope: With its 95 % interval (Wald); 1 is right, below 1 the probabilities are too extreme.
+        intercept: Of the line with slope 1 (calibration in the large), with its interval; 0 is right, below 0 they are
+            too high.
+    """
+
+    slope: Interval
+    intercept: Interval
+
+
+def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLine | None:
+    """Fit the line by statsmodels' logistic regression.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (left out).
+        probability: (n,) in (0, 1); NaN is left out.
+
+    Returns:
+        None where a class is absent, all probabilities are equal, or they separate the classes, so that no line fits.
+    """
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError
+
+    labels, logits = _known_logits(truth, probability)
+    if not 0 < labels.sum() < len(labels) or np.ptp(logits) == 0 or _separates(labels, logits):
+        return None
+    try:
+        line = sm.GLM(labels, sm.add_constant(logits), family=sm.families.Binomial()).fit()
+        level = sm.GLM(labels, np.ones((len(labels), 1)), family=sm.families.Binomial(), offset=logits).fit()
+    except PerfectSeparationError:
+        return None
+    slope, intercept = line.conf_int()[1], level.conf_int()[0]
+    return CalibrationLine(
+        slope=Interval(float(line.params[1]), float(slope[0]), float(slope[1])),
+        intercept=Interval(float(level.params[0]), float(intercept[0]), float(intercept[1])),
+    )
+
+
+def _separates(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> bool:
+    positive, negative = logits[labels == 1], logits[labels == 0]
+    return bool(positive.min() > negative.max() or positive.max() < negative.min())
+
+
+def temperature(truth: ArrayLike, probability: ArrayLike) -> float:
+    """The T that makes sigmoid(logit / T) most likely (Guo et al. 2017); to be used on other cases.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (left out).
+        probability: (n,) in (0, 1); NaN is left out.
+
+    Returns:
+        In [0.05, 20]; above 1 the probabilities were too extreme. NaN where a class is absent.
+    """
+    labels, logits = _known_logits(truth, probability)
+    if not 0 < labels.sum() < len(labels):
+        return float("nan")
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0, scaled) - labels * scaled))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+def tempered(probability: ArrayLike, value: float) -> NDArray[np.float64]:
+    """Probabilities at a temperature."""
+    return np.asarray(expit(logit(_inside(probability)) / value), dtype=np.float64)
+
+
+def net_benefit(truth: ArrayLike, probability: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    r"""The decision curve (Vickers and Elkin 2006).
+
+    .. math:: \frac{TP}{n} - \frac{FP}{n} \frac{p_t}{1 - p_t}
+
+    A false positive costs as much as the threshold :math:`p_t` says: whoever acts from 20 % on holds one missed lesion
+    as bad as four needless work-ups. Acting on everybody has the net benefit of probability 1 for all cases, acting on
+    nobody has 0.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (left out).
+        probability: (n,); NaN is left out.
+        thresholds: (T,) in (0, 1).
+
+    Returns:
+        (T,) net benefit per case; NaN without cases.
+    """
+    labels, values = np.asarray(truth, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    known = ~np.isnan(labels) & ~np.isnan(values)
+    limits = np.asarray(thresholds, dtype=np.float64)
+    called = values[known][None] >= limits[:, None]
+    hits, count = called @ (labels[known] == 1).astype(np.float64), max(int(known.sum()), 1)
+    alarms = called @ (labels[known] == 0).astype(np.float64)
+    benefit = (hits - alarms * limits / (1 - limits)) / count
+    return np.asarray(benefit if known.any() else np.full(len(limits), np.nan))
+
+
+def _known_logits(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    labels, values = np.asarray(truth, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    known = ~np.isnan(labels) & ~np.isnan(values)
+    return labels[known], logit(_inside(values[known]))
+
+
+def _inside(probability: ArrayLike) -> NDArray[np.float64]:
+    return np.clip(np.asarray(probability, dtype=np.float64), 1e-12, 1 - 1e-12)

@@ -120,10 +120,33 @@ def bootstrap_scores(
     Returns:
         By name of output and task, and ``score``.
     """
+    weights = patient_draws(patients, score_strata(truth, tasks), draws, seed)
+    drawn = drawn_scores(truth, score, weights, tasks)
+    return {name: _percentiles(value, drawn[name]) for name, value in score_values(truth, score, tasks).items()}
+
+
+def score_strata(truth: NDArray[np.floating], tasks: Sequence[Task]) -> NDArray[np.float64]:
+    """(n,) what patients are drawn within: whether an image shows a lesion, or else the first output."""
+    shown = shows_lesion(truth, [name for task in tasks for name in task.outputs])
+    return np.asarray(truth[:, 0] if shown.all() else shown, dtype=np.float64)
+
+
+def drawn_scores(
+    truth: NDArray[np.floating], score: NDArray[np.floating], weights: NDArray[np.floating], tasks: Sequence[Task]
+) -> dict[str, NDArray[np.float64]]:
+    """AUC of every output and task, and Eq. 4, under many weightings of the cases.
+
+    Args:
+        truth: (n, K) 0, 1 or NaN.
+        score: (n, K); NaN: no prediction.
+        weights: (D, n), as :func:`patient_draws` gives them.
+        tasks: With K outputs in all.
+
+    Returns:
+        (D,) by name of output and task, and ``score``.
+    """
     names = [(name, task.conditional) for task in tasks for name in task.outputs]
     shown = shows_lesion(truth, [name for name, _ in names])
-    strata = truth[:, 0] if shown.all() else shown.astype(float)
-    weights = patient_draws(patients, strata, draws, seed)
     by_output = {
         name: weighted_aucs(np.where(shown | (not only), truth[:, k], np.nan), score[:, k], weights)
         for k, (name, only) in enumerate(names)
@@ -133,8 +156,7 @@ def bootstrap_scores(
     share = np.array([task.weight for task in tasks])[:, None] * ~np.isnan(list(by_task.values()))
     with np.errstate(invalid="ignore"):
         whole = np.nansum(share * np.array(list(by_task.values())), axis=0) / share.sum(axis=0)
-    drawn = {**by_output, **by_task, SCORE: whole}
-    return {name: _percentiles(value, drawn[name]) for name, value in _values(truth, score, tasks).items()}
+    return {**by_output, **by_task, SCORE: whole}
 
 
 def bootstrap_statistic(
@@ -162,7 +184,10 @@ def bootstrap_statistic(
         return _percentiles(float(statistic(np.ones((1, count)))[0]), np.asarray(statistic(weights), np.float64))
 
 
-def _values(truth: NDArray[np.floating], score: NDArray[np.floating], tasks: Sequence[Task]) -> Mapping[str, float]:
+def score_values(
+    truth: NDArray[np.floating], score: NDArray[np.floating], tasks: Sequence[Task]
+) -> Mapping[str, float]:
+    """AUC of every output and task, and ``score`` (Eq. 4), of the cases as they are; NaN scores take no part."""
     known = np.where(np.isnan(score), np.nan, truth)
     filled = np.nan_to_num(score)
     by_task = task_aucs(known, filled, tasks)

@@ -10,11 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from liverattn.bundle.contents import Contents
-from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
+from liverattn.data.preprocessing import PLAUSIBLE_MEDIAN, PreparedImage, Preprocessing, Window
 from liverattn.prediction.images import Case, Grey
 from liverattn.prediction.maps import PlacedMap, canvas_size, place, proposals
 
-USUAL_MEDIANS = (20.0, 150.0)  # m of Eq. 1; the paper's data had 30 to 110
 MOST_ENLARGED = 2.0
 POINT, THRESHOLD = "sensitivity_90", 0.5
 
@@ -73,13 +72,8 @@ class Prediction:
 
     def decisions(self, contents: Contents, point: str = POINT) -> dict[str, bool]:
         """By output: at least the threshold of an operating point; outputs without that point are left out."""
-        thresholds = {
-            output: one.threshold
-            for output, points in contents.operating_points.items()
-            for one in points
-            if one.name == point
-        }
-        return {o: self.probabilities[o] >= limit for o, limit in thresholds.items() if o in self.probabilities}
+        limits = contents.thresholds(point)
+        return {o: self.probabilities[o] >= limit for o, limit in limits.items() if o in self.probabilities}
 
 
 def failed(case: Case, problem: str) -> Prediction:
@@ -90,11 +84,11 @@ def failed(case: Case, problem: str) -> Prediction:
 def preparation_warnings(prepared: PreparedImage, steps: Preprocessing) -> Iterator[str]:
     """What is odd about the preparation of an image."""
     if steps.intensity != "off":
-        low, high = USUAL_MEDIANS
+        low, high = PLAUSIBLE_MEDIAN
         if prepared.median is None:
             yield "its top region is black: intensities were not rescaled"
         elif not low <= prepared.median <= high:
-            yield f"m = {prepared.median:.0f} lies outside {low:.0f} to {high:.0f}: very dark or bright at the top"
+            yield f"m = {prepared.median:.0f} lies outside {low} to {high}: very dark or bright at the top"
     x0, y0, x1, y1 = prepared.window
     enlarged = max(steps.height / (y1 - y0), steps.width / (x1 - x0))
     if enlarged > MOST_ENLARGED:
