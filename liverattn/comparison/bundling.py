@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
-from numpy.typing import NDArray
 
 from liverattn.bundle.bundle import Bundle, blank_network, packed, write_bundle
 from liverattn.bundle.contents import (
@@ -31,7 +29,7 @@ from liverattn.bundle.contents import (
     TrunkPart,
 )
 from liverattn.comparison.architectures import Cell, FinishedRun, finished_runs, group_architectures
-from liverattn.comparison.held_out import join, read_folds
+from liverattn.comparison.held_out import OutOfFold, join, out_of_fold, read_folds
 from liverattn.comparison.results import Comparison, compare
 from liverattn.comparison.scored import Scored
 from liverattn.comparison.tables import protocols
@@ -89,7 +87,7 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
         raise InputError(f"Expected bundle to be one, all or null, but got {choice!r}.")
     members = _Members(comparison)
     cells = members.cells if choice == "all" else members.cells[:1]
-    scores = _out_of_fold(comparison)
+    scores = out_of_fold(comparison.shown, comparison.protocol)
     contents = Contents(
         name=name,
         created=date.today().isoformat(),
@@ -223,53 +221,40 @@ def _seconds(architecture: ArchitecturePart, outputs: int) -> float:
     return min(durations) / TIMED
 
 
-def _out_of_fold(comparison: Comparison) -> pd.DataFrame:
-    """One row per image: its truth, and the ensemble's probabilities averaged over repeats."""
-    table = comparison.predictions()
-    columns = [f"{kind}_{output}" for kind in ("truth", "probability") for output in comparison.outputs]
-    return table.groupby(["image_id", "patient_id"], sort=True)[columns].mean().reset_index()
-
-
-def _points(comparison: Comparison, scores: pd.DataFrame) -> dict[str, tuple[PointPart, ...]]:
-    shown = shows_lesion(_array(scores, "truth", comparison.outputs), comparison.outputs)
+def _points(comparison: Comparison, scores: OutOfFold) -> dict[str, tuple[PointPart, ...]]:
+    shown = shows_lesion(scores.truth, comparison.outputs)
+    conditional = {output: task.conditional for task in comparison.tasks for output in task.outputs}
     found = {}
-    for task in comparison.tasks:
-        for output in task.outputs:
-            rows = scores[shown] if task.conditional else scores
-            points = operating_points(rows[f"truth_{output}"], rows[f"probability_{output}"])
-            found[output] = tuple(
-                PointPart(
-                    name=point.name,
-                    threshold=point.threshold,
-                    sensitivity=_range(point.sensitivity),
-                    specificity=_range(point.specificity),
-                    positives=point.positives,
-                    negatives=point.negatives,
-                )
-                for point in points
+    for k, output in enumerate(comparison.outputs):
+        rows = shown if conditional[output] else np.ones_like(shown)
+        points = operating_points(scores.truth[rows, k], scores.probability[rows, k])
+        found[output] = tuple(
+            PointPart(
+                name=point.name,
+                threshold=point.threshold,
+                sensitivity=_range(point.sensitivity),
+                specificity=_range(point.specificity),
+                positives=point.positives,
+                negatives=point.negatives,
             )
+            for point in points
+        )
     return found
 
 
-def _metrics(comparison: Comparison, scores: pd.DataFrame) -> MetricsPart:
-    truth = _array(scores, "truth", comparison.outputs)
-    probability = _array(scores, "probability", comparison.outputs)
-    intervals = bootstrap_scores(truth, probability, scores["patient_id"], comparison.tasks)
+def _metrics(comparison: Comparison, scores: OutOfFold) -> MetricsPart:
+    intervals = bootstrap_scores(scores.truth, scores.probability, scores.patients, comparison.tasks)
     return MetricsPart(
         protocol=comparison.protocol,
         fold_runs=len(comparison.cells),
-        cases=len(scores),
+        cases=len(scores.images),
         auc={name: _range(one) for name, one in intervals.items()},
     )
 
 
-def _array(scores: pd.DataFrame, kind: str, outputs: Sequence[str]) -> NDArray[np.float64]:
-    return np.asarray(scores[[f"{kind}_{output}" for output in outputs]], dtype=np.float64)
-
-
-def _data(run: FinishedRun, outputs: Sequence[str], scores: pd.DataFrame) -> DataPart:
-    positive = {output: int((scores[f"truth_{output}"] == 1).sum()) for output in outputs}
-    counts = {"images": len(scores), "patients": scores["patient_id"].nunique(), **positive}
+def _data(run: FinishedRun, outputs: Sequence[str], scores: OutOfFold) -> DataPart:
+    positive = {output: int((scores.truth[:, k] == 1).sum()) for k, output in enumerate(outputs)}
+    counts = {"images": len(scores.images), "patients": len(set(scores.patients.tolist())), **positive}
     return DataPart(name=run.data_name, fingerprint=run.fingerprint, assignment=run.assignment, counts=counts)
 
 

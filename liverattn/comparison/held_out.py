@@ -33,6 +33,33 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """Every image once: its predictions averaged over repeats, for intervals and tests.
+
+    Attributes:
+        images: (n,) image_ids, ascending.
+        patients: (n,).
+        truth: (n, K) 0, 1, or NaN where unknown.
+        probability: (n, K) of one protocol; NaN where no fold run has a copy of the task.
+    """
+
+    images: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    truth: NDArray[np.float64]
+    probability: NDArray[np.float64]
+
+
+def out_of_fold(held_out: HeldOut, protocol: str) -> OutOfFold:
+    """Average over repeats."""
+    images, first, places = np.unique(
+        held_out.keys["image_id"].to_numpy(dtype=str), return_index=True, return_inverse=True
+    )
+    probability = pd.DataFrame(held_out.probabilities[protocol]).groupby(places).mean().to_numpy(np.float64)
+    patients = held_out.keys["patient_id"].to_numpy(dtype=str)[first]
+    return OutOfFold(images, patients, held_out.truth[first], probability)
+
+
+@dataclass(frozen=True)
 class FoldPredictions:
     """Of one fold run.
 
