@@ -8,7 +8,7 @@ SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train sweep status ensemble predict report prepare check-data annotate ui test check lock clean
+.PHONY: help setup quickstart train sweep status ensemble compare predict report prepare check-data annotate ui test check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ status: setup ## What has become of a sweep: done, running, failed and why, miss
 
 ensemble: setup ## Finished fold runs to Tables 2 and 3, Figure 5 and the mean of the best three: make ensemble ARGS="protocol=last"
 	$(RUN) -m liverattn.ensemble paths.outputs=$(OUTPUTS) $(ARGS)
+
+compare: setup ## Paired tests of architectures on the same folds: make compare ARGS="a=resnet_240 b=gap_240"
+	$(RUN) -m liverattn.compare paths.outputs=$(OUTPUTS) $(ARGS)
 
 predict: setup ## A bundle on new images: make predict ARGS="bundle=outputs/ensembles/ensemble/bundle images=/data/new"
 	$(RUN) -m liverattn.predict paths.outputs=$(OUTPUTS) $(ARGS)

@@ -58,10 +58,12 @@ def compared(cfg: DictConfig) -> "Comparison":
 def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
     """Write tables, figure and predictions, and last ``metrics.json`` with all numbers."""
     from liverattn.comparison.curves import roc_panels
+    from liverattn.comparison.pairs import interval_table
     from liverattn.comparison.tables import pooled, protocols, table_2, table_3
     from liverattn.reporting.figures import roc_folds_figure
 
-    made = [table_2(comparison), table_3(comparison), protocols(comparison), pooled(comparison)]
+    intervals = interval_table(comparison.rows, comparison.protocol, comparison.tasks)
+    made = [table_2(comparison), table_3(comparison), intervals, protocols(comparison), pooled(comparison)]
     tables = [table for table in made if table is not None]
     for path in folder.glob("table3.*"):  # data without types may have taken the place of data with types
         path.unlink()

@@ -45,6 +45,7 @@ def names(outputs: Path) -> set[str]:
 
 FILES = {
     "table2.md", "table2.csv", "table2.tex", "protocols.md", "protocols.csv", "protocols.tex",
+    "intervals.md", "intervals.csv", "intervals.tex",
     "pooled.md", "pooled.csv", "pooled.tex", "figure5.png", "predictions.parquet", "metrics.json",
 }  # fmt: skip
 TABLE_3 = {"table3.md", "table3.csv", "table3.tex"}

@@ -1,0 +1,74 @@
+"""Paired tests of architectures on the same folds: ``python -m liverattn.compare a=resnet_240 b=gap_240``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from liverattn.configuration import plain, verb
+from liverattn.ensemble import show
+from liverattn.errors import InputError
+from liverattn.files import write_json
+
+if TYPE_CHECKING:
+    from liverattn.comparison.pairs import Pair
+    from liverattn.comparison.scored import Scored
+
+
+@verb("compare")
+def main(cfg: DictConfig) -> None:
+    """Find the fold runs, test, write and show the table."""
+    from liverattn.comparison.pairs import comparison_table
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    first, others = chosen(cfg)
+    pairs = tested(cfg, first, others)
+    table = comparison_table(pairs, first.tasks, cfg.protocol.name)
+    table.write(folder)
+    content = {"protocol": cfg.protocol.name, "draws": cfg.draws, "pairs": [pair.record() for pair in pairs]}
+    write_json(folder / "compare.json", content)
+    show([table])
+    print(f"Folder: {folder}")
+
+
+def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
+    """The first architecture and the others, over the same fold runs."""
+    from liverattn.comparison.architectures import choose_data, finished_runs, group_architectures
+    from liverattn.comparison.members import candidates, named_members
+    from liverattn.comparison.scored import read
+
+    data = None if cfg.get("data") is None else cfg.data.name
+    settings = plain(OmegaConf.masked_copy(cfg, ["b", "repeats"]))
+    given = settings["b"]
+    if given is not None and not isinstance(given, str | list):
+        raise InputError(f"Expected b to be a name, a list of names, or null, but got {given!r}.")
+    names = [str(cfg.a), *([] if given is None else [given] if isinstance(given, str) else given)]
+    architectures = group_architectures(choose_data(finished_runs(Path(cfg.runs)), data, cfg.assignment))
+    named = named_members(architectures, names)
+    found = candidates(architectures, named, inner=cfg.protocol.name == "inner", repeats=settings["repeats"])
+    for note in found.notes:
+        print(f"Note: {note}")
+    assert named is not None
+    by_label = {scored.label: scored for scored in read(found)}
+    first = by_label[named[0].label]
+    labels = [one.label for one in named[1:]] or [label for label in by_label if label != first.label]
+    if not labels:
+        raise InputError(f"There is nothing to compare {first.label!r} with: no other architecture has its fold runs.")
+    return first, [by_label[label] for label in labels]
+
+
+def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pair]":
+    """All pairs, or what is wrong with the options."""
+    from liverattn.comparison.pairs import compare_pairs
+
+    for name in ("draws", "seed"):
+        if isinstance(cfg[name], bool) or not isinstance(cfg[name], int) or cfg[name] < (name == "draws"):
+            raise InputError(
+                f"Expected {name} to be a whole number of at least {int(name == 'draws')}, but got {cfg[name]}."
+            )
+    return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed)
+
+
+if __name__ == "__main__":
+    main()

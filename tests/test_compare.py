@@ -1,0 +1,114 @@
+"""Paired tests from finished fold runs, as a user asks for them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+
+from liverattn import compare
+from liverattn.evaluation.comparisons import corrected_t_test
+from liverattn.evaluation.delong import delong_test
+from liverattn.runs import find_runs
+from tests.conftest import Result
+from tests.finished_runs import TWO_TASKS, Cohort, write_run
+
+Command = Callable[..., Result]
+COHORT = Cohort(counts=(60, 0, 0, 0, 20, 20), tasks=TWO_TASKS)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    for name, noise in (("good", 0.6), ("fair", 1.2), ("poor", 2.5)):
+        for repeat in range(3):
+            for fold in range(3):
+                write_run(tmp_path, name, COHORT, repeat, fold, noise=noise, optim__trunk_rate=noise)
+    return tmp_path
+
+
+def out_of_fold(outputs: Path, name: str, task: str) -> pd.DataFrame:
+    """By image: truth and the mean over repeats of the probability, from the files."""
+    tables = [
+        table[(table["protocol"] == "paper") & (table["task"] == task)]
+        for run in find_runs(outputs / "runs")
+        if f"/{name}/" in str(run.path)
+        for table in [run.read_predictions()]
+    ]
+    table = pd.concat(tables).assign(p=lambda rows: expit(rows[f"logit_{task}"].to_numpy(np.float64)))
+    return table.groupby("image_id")[[f"truth_{task}", "truth_lesion", "p"]].mean() if task != "lesion" else (
+        table.groupby("image_id")[["truth_lesion", "p"]].mean()
+    )  # fmt: skip
+
+
+def test_two_architectures(outputs: Path, command: Command) -> None:
+    result = command(compare.main, "a=good", "b=poor", f"paths.outputs={outputs}", "draws=300")
+    assert result.status == 0, result.err
+    folder = outputs / "comparisons" / "compare"
+    (pair,) = json.loads((folder / "compare.json").read_text())["pairs"]
+    good, poor = (out_of_fold(outputs, name, "lesion") for name in ("good", "poor"))
+    lesion = pair["quantities"]["lesion"]
+    assert lesion["first"]["value"] == pytest.approx(roc_auc_score(good["truth_lesion"], good["p"]))
+    expected = delong_test(good["truth_lesion"], good["p"], poor["p"])
+    assert lesion["tests"]["DeLong"]["p"] == pytest.approx(expected.p)
+    assert lesion["tests"]["DeLong"]["difference"] == pytest.approx(expected.difference)
+    assert lesion["tests"]["bootstrap"]["p"] < 0.05 and lesion["tests"]["corrected t"]["p"] < 0.05
+    malignancy = out_of_fold(outputs, "good", "malignancy").query("truth_lesion == 1")
+    assert pair["quantities"]["malignancy"]["first"]["value"] == pytest.approx(
+        roc_auc_score(malignancy["truth_malignancy"], malignancy["p"])
+    )
+    assert "DeLong" not in pair["quantities"]["score"]["tests"]
+    for suffix in ("md", "csv", "tex"):
+        assert (folder / f"compare.{suffix}").exists()
+    assert "protocol=last" in result.out and "Detectable" in result.out
+
+
+def test_fold_differences_are_those_of_the_same_fold_runs(outputs: Path, command: Command) -> None:
+    command(compare.main, "a=good", "b=fair", f"paths.outputs={outputs}", "draws=20")
+    (pair,) = json.loads((outputs / "comparisons" / "compare" / "compare.json").read_text())["pairs"]
+    aucs: dict[str, list[float]] = {}
+    for run in find_runs(outputs / "runs"):
+        table = run.read_predictions()
+        rows = table[(table["protocol"] == "paper") & (table["task"] == "lesion")]
+        aucs.setdefault(run.path.parent.name, []).append(roc_auc_score(rows["truth_lesion"], rows["logit_lesion"]))
+    expected = corrected_t_test(np.subtract(aucs["good"], aucs["fair"]), 1 / 2)
+    found = pair["quantities"]["lesion"]["tests"]["corrected t"]
+    assert found["difference"] == pytest.approx(expected.difference) and found["p"] == pytest.approx(expected.p)
+
+
+def test_against_all_others_with_holm(outputs: Path, command: Command) -> None:
+    result = command(compare.main, "a=good", f"paths.outputs={outputs}", "draws=50", "name=all", "protocol=last")
+    assert result.status == 0, result.err
+    pairs = json.loads((outputs / "comparisons" / "all" / "compare.json").read_text())["pairs"]
+    assert {pair["second"] for pair in pairs} == {"fair", "poor"}
+    raw = [pair["quantities"]["lesion"]["tests"]["DeLong"]["p"] for pair in pairs]
+    adjusted = [pair["quantities"]["lesion"]["tests"]["DeLong"]["p_holm"] for pair in pairs]
+    assert min(adjusted) == pytest.approx(2 * min(raw)) and max(adjusted) == pytest.approx(max(*raw, 2 * min(raw)))
+    assert "protocol=last as well" not in result.out and "Holm: over the 2 comparisons" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a=nobody"], "No architecture is called 'nobody'"),
+        (["a=good", "b=good"], "The member 'good' is given twice"),
+        (["a=good", "b=3"], "Expected b to be a name, a list of names, or null, but got 3"),
+        (["a=good", "b=poor", "draws=0"], "Expected draws to be a whole number of at least 1, but got 0"),
+        (["a=good", "b=poor", "protocol=inner"], "No architecture has all fold runs"),
+        (["a=good", "b=poor", "runs=nowhere"], "There is no finished run in nowhere"),
+    ],
+)
+def test_what_a_user_can_get_wrong(outputs: Path, command: Command, arguments: list[str], message: str) -> None:
+    result = command(compare.main, *arguments, f"paths.outputs={outputs}")
+    assert result.status == 1
+    assert message in result.err and "Traceback" not in result.err
+
+
+def test_alone_there_is_nothing_to_compare(tmp_path: Path, command: Command) -> None:
+    for fold in range(3):
+        write_run(tmp_path, "one", COHORT, 0, fold)
+    result = command(compare.main, "a=one", f"paths.outputs={tmp_path}")
+    assert result.status == 1 and "There is nothing to compare 'one' with" in result.err
