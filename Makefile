@@ -8,7 +8,7 @@ SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train sweep status ensemble compare predict report prepare check-data annotate ui test check lock clean
+.PHONY: help setup quickstart train sweep status ensemble compare predict report export prepare check-data annotate ui test check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ predict: setup ## A bundle on new images: make predict ARGS="bundle=outputs/ense
 
 report: setup ## The worst failures of a run or an ensemble, and where it looks: make report ARGS="run=outputs/runs/..."
 	$(RUN) -m liverattn.report $(ARGS)
+
+export: setup ## A bundle for other programs: make export ARGS="bundle=outputs/ensembles/ensemble/bundle formats=[onnx]"
+	$(RUN) -m liverattn.export paths.outputs=$(OUTPUTS) $(ARGS)
 
 prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
 	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)

@@ -1,0 +1,105 @@
+"""A bundle, or one fold run, for other programs: ``python -m liverattn.export bundle=...``. Research use only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from liverattn.configuration import build, plain, verb
+from liverattn.errors import InputError
+
+if TYPE_CHECKING:
+    from liverattn.bundle.bundle import Bundle
+    from liverattn.exporting.folder import ExportFolder
+
+
+@verb("export")
+def main(cfg: DictConfig) -> None:
+    """Bundle a run if one is given, then write the bundle in every format and show where it is."""
+    formats = checked(cfg)
+    bundle = chosen(cfg)
+    contents = bundle.contents
+    print(f"Bundle:  {contents.name}, {len(contents.networks)} networks, {bundle.digest[:12]}. Research use only.")
+    print(f"         {bundle.path}")
+    if not formats:
+        print(f"Use it:  python -m liverattn.predict bundle={bundle.path} images=...")
+        return
+    from liverattn.exporting.folder import ExportFolder
+
+    beside = bundle.path.parent if cfg.run is None else Path(cfg.run).expanduser()
+    folder = ExportFolder(beside / "export" if cfg.out is None else Path(cfg.out).expanduser(), bundle)
+    write_graphs(folder, formats)
+    if "mlflow" in formats:
+        write_model(folder, cfg)
+    print(f"Folder:  {folder.path}")
+
+
+def checked(cfg: DictConfig) -> list[str]:
+    """The formats; options that cannot be used are refused before anything is read.
+
+    Raises:
+        InputError: What is to be exported is not said, or a format cannot be written here.
+    """
+    from liverattn.exporting.folder import check_formats
+
+    if (cfg.bundle is None) == (cfg.run is None):
+        given = "neither" if cfg.run is None else "both"
+        raise InputError(f"Expected exactly one of bundle=FOLDER and run=RUN_FOLDER, but got {given}.")
+    if cfg.run is None and cfg.get("protocol") is not None:
+        raise InputError("protocol chooses the copies of a run (run=RUN_FOLDER); those of a bundle are chosen already.")
+    formats: list[str] = [cfg.formats] if isinstance(cfg.formats, str) else plain(cfg.formats)
+    check_formats(formats)
+    if not formats and cfg.run is None:
+        raise InputError("formats is empty: nothing is done with a bundle. Give one, such as formats=[onnx].")
+    return formats
+
+
+def chosen(cfg: DictConfig) -> "Bundle":
+    """The bundle, or one that is made of the run."""
+    from liverattn.bundle.bundle import Bundle
+
+    if cfg.run is None:
+        return Bundle(Path(cfg.bundle).expanduser())
+    from liverattn.comparison.bundling import bundle, one_run
+    from liverattn.runs import RunFolder
+
+    run = RunFolder(Path(cfg.run).expanduser())
+    protocol = None if cfg.get("protocol") is None else str(cfg.protocol.name)
+    return bundle(one_run(run, protocol), "one", run.path.resolve().name, run.path / "bundle")
+
+
+def write_graphs(folder: "ExportFolder", formats: Sequence[str]) -> None:
+    """Write the ensemble and each network, and say how far each lies from what it was made from."""
+    from rich.progress import track
+
+    from liverattn.exporting.folder import SUFFIXES
+    from liverattn.exporting.programs import graphs
+
+    if not set(formats) & set(SUFFIXES):
+        return
+    count = 1 + len(folder.bundle.contents.networks)
+    for graph in track(graphs(folder.bundle), "Exporting", total=count, transient=True):
+        for written in folder.write_graph(graph, formats):
+            if written.problem is not None:
+                print(f"None:    {written.file}: {written.problem}")
+                continue
+            difference = written.difference
+            tried = "not tried: onnxruntime is not installed" if difference is None else f"within {difference:.0e}"
+            print(f"Graph:   {written.file} ({tried})")
+
+
+def write_model(folder: "ExportFolder", cfg: DictConfig) -> None:
+    """Write the MLflow model, register it where runs are tracked, and say how it is served."""
+    from liverattn.exporting.pyfunc import model_name, register
+    from liverattn.tracking import MlflowTracking
+
+    tracking, path = build(cfg.tracking), folder.write_model()
+    if isinstance(tracking, MlflowTracking):
+        address = register(folder.bundle, tracking, model_name(folder.bundle.contents), path)
+        print(f"Model:   {address} in {tracking.address}")
+    print(f"Serve:   MLFLOW_DISABLE_TELEMETRY=true mlflow models serve -m {path} --env-manager local -p 5001")
+
+
+if __name__ == "__main__":
+    main()

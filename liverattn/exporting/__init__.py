@@ -1,0 +1,1 @@
+"""Bundles for other programs: graphs that need no Python of ours, and a model that MLflow serves."""
