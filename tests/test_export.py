@@ -12,7 +12,7 @@ from liverattn import export, train
 from liverattn.bundle.bundle import Bundle
 from liverattn.prediction.predictor import Predictor
 from liverattn.runs import find_runs
-from tests.bundle.builders import architecture, write_small
+from tests.bundle.builders import write_small
 from tests.conftest import Result
 from tests.prediction.conftest import picture
 
@@ -21,8 +21,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    parts = (architecture("a"), architecture("b", height=80, width=115))
-    return write_small(tmp_path_factory.mktemp("bundles") / "small", parts=parts)
+    return write_small(tmp_path_factory.mktemp("bundles") / "small", shared=True)  # tracing takes seconds a network
 
 
 @pytest.mark.slow
