@@ -71,8 +71,9 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     image_size(path)
     with _open(path) as image:
         try:
+            is_deep = _has_deep_color(image)  # seen in the header only
             remarks = tuple(_remarks(image))
-            grey = to_8_bit(_deep_color(path)) if _has_deep_color(image) else _to_grey(image)
+            grey = to_8_bit(_deep_color(path)) if is_deep else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if grey.max() == 0:

@@ -107,7 +107,7 @@ def intensity_factors(image: Tensor, share: float) -> Tensor:
     # Of an even number the median is the mean of the middle two; their places in ascending order, from 0.
     middle = total - used + torch.div(torch.cat([used - 1, used], dim=1), 2, rounding_mode="floor")
     median = (BLACK + 1 + (below[:, :, None] <= middle[:, None]).sum(1)).double().mean(1)
-    return torch.where(total[:, 0] > 0, TARGET_INTENSITY / median, 1.0)
+    return torch.where(total[:, 0] > 0, _exact(TARGET_INTENSITY) / median, 1.0)
 
 
 def resized(image: Tensor, window: Tensor, kept: Tensor, height: int, width: int) -> Tensor:
@@ -156,7 +156,7 @@ class _Side:
     def __init__(self, window: Tensor, kept: Tensor, shrinks: Tensor, cells: int) -> None:
         self._first, self._kept, self._shrinks = window[:, :1, None], kept, shrinks[:, :, None]
         self._length = (window[:, 1:] - window[:, :1])[:, :, None]
-        self._size = 1 / (cells / self._length)
+        self._size = 1 / (_exact(cells) / self._length)
         self._cell = torch.arange(cells, device=window.device).double()[:, None]
         self._start = self._cell * self._size  # (B, C, 1) from the window's edge
 
@@ -200,5 +200,9 @@ def _inside(window: Tensor, pixels: int) -> Tensor:
 
 
 def _exact(number: float) -> Tensor:
-    """A number in float64: ONNX export rounds those of Python to float32, and a share of exactly 2 % is a border."""
+    """A number as a tensor in float64.
+
+    ONNX export rounds those of Python to float32, and a share of exactly 2 % is a border. PyTorch multiplies a number
+    by the reciprocal of the tensor that divides it, which rounds twice.
+    """
     return torch.tensor(number, dtype=torch.float64)
