@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,9 @@ class Predictor:
         )
         self.device = _device(device)
         self._workers = workers or max(1, (os.cpu_count() or 1) // 4)
+        # Many passes with one thread each are faster than one pass with many: they do not wait for each other, nor for
+        # a core that decodes or draws just now.
+        self._streams = torch.get_num_threads() if self.device.type == "cpu" else 1
         self._networks = {
             digest: network.to(self.device).to(memory_format=torch.channels_last)
             for digest, network in bundle.networks().items()
@@ -102,7 +105,10 @@ class Predictor:
 
     def stream(self, cases: Iterable[Case]) -> Iterator[Prediction]:
         """Predict one batch after the other, in order; memory does not grow with their number."""
-        with ThreadPoolExecutor(self._workers) as pool:
+        with (
+            ThreadPoolExecutor(self._workers) as pool,
+            ThreadPoolExecutor(self._streams, initializer=_one_thread, initargs=(self._streams,)) as passes,
+        ):
             waiting: deque[Future[_Prepared | Prediction]] = deque()
             source = iter(cases)
             try:
@@ -112,7 +118,7 @@ class Predictor:
                     if not waiting:
                         return
                     count = min(self.batch_size, len(waiting))
-                    yield from self._batch([waiting.popleft().result() for _ in range(count)])
+                    yield from self._batch([waiting.popleft().result() for _ in range(count)], passes)
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -128,13 +134,13 @@ class Predictor:
         except MemoryError:
             return failed(case, "is too large for this machine's memory")
 
-    def _batch(self, batch: Sequence["_Prepared | Prediction"]) -> Iterator[Prediction]:
+    def _batch(self, batch: Sequence["_Prepared | Prediction"], passes: Executor) -> Iterator[Prediction]:
         good = [one for one in batch if isinstance(one, _Prepared)]
-        done = iter(self._predictions(good) if good else [])
+        done = iter(self._predictions(good, passes) if good else [])
         yield from (next(done) if isinstance(one, _Prepared) else one for one in batch)
 
-    def _predictions(self, batch: Sequence[_Prepared]) -> Iterator[Prediction]:
-        logits, attention = self._forward(batch)
+    def _predictions(self, batch: Sequence[_Prepared], passes: Executor) -> Iterator[Prediction]:
+        logits, attention = self._forward(batch, passes)
         members = np.stack([self._probabilities(member, logits) for member in self.contents.members])
         weights = np.array([member.weight for member in self.contents.members])[:, None, None] * ~np.isnan(members)
         weights /= weights.sum(axis=0)
@@ -152,22 +158,26 @@ class Predictor:
                 warnings=(*one.remarks, *preparation_warnings(one.parts[0], self._steps[0])),
             )
 
-    @torch.inference_mode()
     def _forward(
-        self, batch: Sequence[_Prepared]
+        self, batch: Sequence[_Prepared], passes: Executor
     ) -> tuple[Mapping[str, NDArray[np.float64]], list[NDArray[np.float32]]]:
         """Probabilities (B, K) of every network, and each architecture's attention sigmoid(s) (B, h, w)."""
-        probabilities: dict[str, NDArray[np.float64]] = {}
-        scores: dict[str, NDArray[np.float32]] = {}
-        inputs: dict[Any, torch.Tensor] = {}
+        inputs: dict[Any, Sequence[torch.Tensor]] = {}
+        running: dict[str, list[Future[tuple[NDArray[np.float64], NDArray[np.float32]]]]] = {}
         for member in self.contents.members:
             steps = self._steps[member.architecture]
             if steps not in inputs:
-                inputs[steps] = self._input([one.parts[member.architecture] for one in batch], clip=steps.clip)
+                images = self._input([one.parts[member.architecture] for one in batch], clip=steps.clip)
+                inputs[steps] = images.chunk(self._streams)
             for copy in member.copies.values():
-                if copy.network not in probabilities:
-                    found = self._run(self._networks[copy.network], inputs[steps])
-                    probabilities[copy.network], scores[copy.network] = found
+                if copy.network not in running:
+                    network = self._networks[copy.network]
+                    running[copy.network] = [passes.submit(self._run, network, part) for part in inputs[steps]]
+        probabilities, scores = {}, {}
+        for digest, parts in running.items():
+            done = [part.result() for part in parts]
+            probabilities[digest] = np.concatenate([found for found, _ in done])
+            scores[digest] = np.concatenate([found for _, found in done])
         return probabilities, [self._attention(k, scores) for k in range(len(self._steps))]
 
     def _input(self, parts: Sequence[PreparedImage], *, clip: bool) -> torch.Tensor:
@@ -177,6 +187,7 @@ class Predictor:
         scaled = image.float() * factor.view(-1, 1, 1, 1)
         return scaled.clamp(max=255.0) if clip else scaled
 
+    @torch.inference_mode()
     def _run(self, network: LesionClassifier, images: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
@@ -209,6 +220,11 @@ class Predictor:
     def _placed(self, architecture: int, attention: NDArray[np.float32], part: PreparedImage) -> PlacedMap:
         weight = sum(m.weight for m in self.contents.members if m.architecture == architecture)
         return PlacedMap(attention, part.window, weight)
+
+
+def _one_thread(streams: int) -> None:
+    if streams > 1:
+        torch.set_num_threads(1)  # of this thread's operations only
 
 
 def _device(name: str) -> torch.device:
