@@ -27,6 +27,7 @@ from liverattn.prediction.results import Prediction, failed, predictions_table, 
 
 Precision = Literal["float32", "bfloat16"]
 NO_BOXES = np.zeros((0, 4))
+_Running = dict[str, list[Future[tuple[NDArray[np.float64], NDArray[np.float32]]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +113,19 @@ class Predictor:
             waiting: deque[Future[_Prepared | Prediction]] = deque()
             source = iter(cases)
             try:
+                running: Iterator[Prediction] = iter(())
                 while True:
                     while len(waiting) < 3 * self.batch_size and (case := next(source, None)) is not None:
                         waiting.append(pool.submit(self._prepare, case))
-                    if not waiting:
-                        return
                     count = min(self.batch_size, len(waiting))
-                    yield from self._batch([waiting.popleft().result() for _ in range(count)], passes)
+                    begun = self._batch([waiting.popleft().result() for _ in range(count)], passes)
+                    yield from running  # while the next batch is in the networks
+                    if not count:
+                        return
+                    running = begun
             finally:
                 pool.shutdown(cancel_futures=True)
+                passes.shutdown(cancel_futures=True)
 
     def _prepare(self, case: Case) -> _Prepared | Prediction:
         try:
@@ -135,12 +140,18 @@ class Predictor:
             return failed(case, "is too large for this machine's memory")
 
     def _batch(self, batch: Sequence["_Prepared | Prediction"], passes: Executor) -> Iterator[Prediction]:
+        """Send a batch to the networks at once; its predictions follow when they are asked for."""
         good = [one for one in batch if isinstance(one, _Prepared)]
-        done = iter(self._predictions(good, passes) if good else [])
-        yield from (next(done) if isinstance(one, _Prepared) else one for one in batch)
+        running = self._begin(good, passes) if good else {}
 
-    def _predictions(self, batch: Sequence[_Prepared], passes: Executor) -> Iterator[Prediction]:
-        logits, attention = self._forward(batch, passes)
+        def predictions() -> Iterator[Prediction]:
+            done = iter(self._predictions(good, running) if good else [])
+            yield from (next(done) if isinstance(one, _Prepared) else one for one in batch)
+
+        return predictions()
+
+    def _predictions(self, batch: Sequence[_Prepared], running: "_Running") -> Iterator[Prediction]:
+        logits, attention = self._collected(running)
         members = np.stack([self._probabilities(member, logits) for member in self.contents.members])
         weights = np.array([member.weight for member in self.contents.members])[:, None, None] * ~np.isnan(members)
         weights /= weights.sum(axis=0)
@@ -158,12 +169,10 @@ class Predictor:
                 warnings=(*one.remarks, *preparation_warnings(one.parts[0], self._steps[0])),
             )
 
-    def _forward(
-        self, batch: Sequence[_Prepared], passes: Executor
-    ) -> tuple[Mapping[str, NDArray[np.float64]], list[NDArray[np.float32]]]:
-        """Probabilities (B, K) of every network, and each architecture's attention sigmoid(s) (B, h, w)."""
+    def _begin(self, batch: Sequence[_Prepared], passes: Executor) -> "_Running":
+        """Every network's passes over its shares of a batch."""
         inputs: dict[Any, Sequence[torch.Tensor]] = {}
-        running: dict[str, list[Future[tuple[NDArray[np.float64], NDArray[np.float32]]]]] = {}
+        running: _Running = {}
         for member in self.contents.members:
             steps = self._steps[member.architecture]
             if steps not in inputs:
@@ -173,6 +182,10 @@ class Predictor:
                 if copy.network not in running:
                     network = self._networks[copy.network]
                     running[copy.network] = [passes.submit(self._run, network, part) for part in inputs[steps]]
+        return running
+
+    def _collected(self, running: "_Running") -> tuple[Mapping[str, NDArray[np.float64]], list[NDArray[np.float32]]]:
+        """Probabilities (B, K) of every network, and each architecture's attention sigmoid(s) (B, h, w)."""
         probabilities, scores = {}, {}
         for digest, parts in running.items():
             done = [part.result() for part in parts]
