@@ -47,7 +47,9 @@ def registered(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory, databas
     folder = tmp_path_factory.mktemp("tracking")
     (folder / "mlflow.db").write_bytes(database.read_bytes())
     before = mlflow.get_tracking_uri()
-    yield register(bundle, MlflowTracking(folder=str(folder)), "liverattn-small"), folder
+    # Named, because other tests may have left a tracking server in the environment.
+    tracking = MlflowTracking(folder=str(folder), uri=f"sqlite:///{folder / 'mlflow.db'}")
+    yield register(bundle, tracking, "liverattn-small"), folder
     mlflow.set_tracking_uri(before)
     mlflow.set_registry_uri(None)
 
