@@ -11,6 +11,10 @@
 ``predictions.parquet``    one row per held-out case, task and protocol: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
                            ``logit_OUTPUT``, then attention quality; each task's rows come from the epoch that the
                            protocol chooses for it
+``selection.parquet``      the same of the cases that select under ``protocol=inner``: not trained on, and no held-out
+                           case had a part in it
+``cases.parquet``          one row per held-out case: ``image_id``, ``site``, metadata, and the attention quality of a
+                           map that was fitted on the training boxes and looks at no image
 ``metrics.json``           by protocol: AUC of every output and task, the score (Eq. 4), attention quality; written last
 ``traceback.txt``          of a run that failed
 ``roc.png attention.png``  to look at
@@ -63,6 +67,16 @@ class RunFolder:
     def predictions(self) -> Path:
         """Held-out predictions of every task copy."""
         return self.path / "predictions.parquet"
+
+    @property
+    def selection(self) -> Path:
+        """Predictions of the cases that an inner split put aside."""
+        return self.path / "selection.parquet"
+
+    @property
+    def cases(self) -> Path:
+        """What is known of the held-out cases besides their labels."""
+        return self.path / "cases.parquet"
 
     @property
     def metrics(self) -> Path:
@@ -161,19 +175,44 @@ class RunFolder:
         Raises:
             InputError: Absent, damaged, or without the columns of the contract.
         """
-        try:
-            table = pd.read_parquet(self.predictions)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.predictions} cannot be read: {error}. Run the fold again.") from error
-        missing = [name for name in PREDICTION_KEYS if name not in table]
-        if missing:
-            raise InputError(f"{self.predictions} lacks the column(s) {', '.join(missing)}.")
-        return table
+        return _read_table(self.predictions, PREDICTION_KEYS)
+
+    def read_selection(self) -> pd.DataFrame | None:
+        """``selection.parquet``; None where no inner split selected.
+
+        Raises:
+            InputError: Damaged, or without the columns of the contract.
+        """
+        return _read_table(self.selection, PREDICTION_KEYS) if self.selection.exists() else None
+
+    def read_cases(self) -> pd.DataFrame | None:
+        """``cases.parquet``, by image_id; None where the run was made by a version that wrote none.
+
+        Raises:
+            InputError: Damaged, or without the columns of the contract.
+        """
+        return _read_table(self.cases, ("image_id", "site")).set_index("image_id") if self.cases.exists() else None
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         """Write ``predictions.parquet``."""
-        with replacing(self.predictions) as temporary:
-            table.to_parquet(temporary, index=False)
+        write_table(table, self.predictions)
+
+
+def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Run the fold again.") from error
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}.")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file, whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def find_runs(outputs: Path) -> Sequence[RunFolder]:

@@ -62,6 +62,16 @@ def test_one_fold_run_leaves_everything_that_the_contract_names(
         assert (run.path / name).stat().st_size > 0
     assert run.record()["state"] == "finished"
     assert not list(run.path.rglob("*.part"))
+    assert run.read_selection() is None  # without an inner split
+
+    cases = run.read_cases()
+    assert cases is not None and sorted(cases.index) == sorted(split["held_out"])
+    with_boxes = table[(table["task"] == "lesion") & table["chance"].notna()].set_index("image_id")
+    without = cases.drop(with_boxes.index)
+    measured = cases.loc[with_boxes.index, ["touched", "center_energy", "center_pointing"]]
+    assert len(with_boxes) and measured.notna().to_numpy().all()
+    assert (cases.loc[with_boxes.index, "center_chance"] == with_boxes["chance"]).all()
+    assert without["touched"].isna().all() and without["center_energy"].isna().all() and cases["width"].gt(0).all()
 
 
 def test_the_prediction_table_is_what_the_copied_weights_give(
@@ -146,6 +156,13 @@ def test_an_inner_split_selects_and_the_held_out_fold_only_scores(
     assert numbers(run, "inner")["auc"]["lesion"] == pytest.approx(aucs["held_out"][copy.epoch], abs=1e-12)
     assert numbers(run, "paper")["auc"]["lesion"] == pytest.approx(max(aucs["held_out"]), abs=1e-12)
     assert numbers(run, "last")["auc"]["lesion"] == pytest.approx(aucs["held_out"][-1], abs=1e-12)
+
+    selecting = run.read_selection()
+    assert selecting is not None and set(selecting["protocol"]) == {"inner"}
+    assert set(selecting["image_id"]) == parts[1]  # neither trained on nor held out
+    of_lesion = selecting[selecting["task"] == "lesion"]
+    assert set(of_lesion["epoch"]) == {copy.epoch}
+    assert roc_auc_score(of_lesion["truth_lesion"], of_lesion["logit_lesion"]) == pytest.approx(copy.auc, abs=1e-12)
 
 
 def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[str], tmp_path: Path) -> None:

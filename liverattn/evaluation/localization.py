@@ -4,6 +4,7 @@ Shapes: h w grid, H W image. ``target`` is the covered fraction of each cell, so
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,25 @@ def normalized_entropy(weights: Grid) -> float:
     positive = weights[weights > 0].astype(np.float64)
     entropy = -float((positive * np.log(positive)).sum()) / math.log(weights.size)
     return min(max(0.0, entropy), 1.0)  # float32 weights sum to 1 only nearly
+
+
+def center_prior(targets: Sequence[Grid]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where lesions tend to lie: a map fitted on training boxes that looks at no image. A network should beat it.
+
+    Args:
+        targets: (h, w) covered fractions of the training images with boxes, at least one.
+
+    Returns:
+        Attention map (h, w), summing to 1, and logits (h, w): of the mean covered fraction of each cell.
+
+    Raises:
+        ValueError: There is no target, or all are empty.
+    """
+    covered = np.mean(targets, axis=0, dtype=np.float64) if len(targets) else np.zeros(())
+    if not covered.any():
+        raise ValueError("Expected `targets` of at least one image with boxes.")
+    inside = np.clip(covered, 1e-12, 1 - 1e-12)
+    return covered / covered.sum(), np.log(inside / (1 - inside))
 
 
 def _iou(predicted: NDArray[np.bool_], target: Grid) -> float:

@@ -24,18 +24,19 @@ from liverattn.evaluation.scores import Task
 from liverattn.files import replacing, write_json
 from liverattn.models.classifier import LesionClassifier
 from liverattn.reporting.figures import attention_figure, roc_figure
-from liverattn.runs import RunFolder
+from liverattn.runs import RunFolder, write_table
 from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
 from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware, choose_hardware
-from liverattn.training.metrics import read_outputs
+from liverattn.training.metrics import Outputs, read_outputs
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.progress import EpochLines
 from liverattn.training.protocol import FoldRows
 from liverattn.training.results import (
     attention_panels,
+    case_table,
     epoch_predictions,
     fold_predictions,
     protocol_epochs,
@@ -183,12 +184,26 @@ class FoldRun:
         }
         predictions = fold_predictions(tables, chosen)
         self.run.write_predictions(predictions)
+        self._write_cases_and_selection(recorded, chosen)
         shown = predictions[predictions["protocol"] == self.protocol]
         roc_figure(roc_panels(shown, self.tasks), self.run.path / "roc.png")
         first = next(iter(chosen[self.protocol].values()))
         panels = attention_panels(held_out[first], self.cases, self.truth[:, 0], lambdas)
         attention_figure(panels, self.run.path / "attention.png")
         return predictions
+
+    def _write_cases_and_selection(self, recorded: Sequence[Outputs], chosen: Mapping[str, Mapping[str, int]]) -> None:
+        rows, grid = self.rows, self.model.grid(*self.cases.size)
+        write_table(case_table(rows.held_out, rows.train, self.manifest, self.cases, grid), self.run.cases)
+        if "inner" in chosen:
+            selecting = {
+                epoch: epoch_predictions(
+                    recorded[epoch].only(self._selecting), self.manifest, self.cases, self.truth, self.tasks,
+                    self.model.lambdas,
+                )
+                for epoch in set(chosen["inner"].values())
+            }  # fmt: skip
+            write_table(fold_predictions(selecting, {"inner": chosen["inner"]}), self.run.selection)
 
     def _track(self, logger: Any, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         if logger is None:

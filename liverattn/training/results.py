@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from liverattn.data.cache import PreparedCases
 from liverattn.data.manifest import Manifest
+from liverattn.data.shortcuts import METADATA, metadata
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
-from liverattn.evaluation.localization import AttentionQuality, attention_quality
+from liverattn.evaluation.localization import ON_LESIONS, AttentionQuality, attention_quality, center_prior
 from liverattn.evaluation.protocols import best_epochs, last_epochs
 from liverattn.evaluation.scores import Task, output_aucs, task_aucs, weighted_score
 from liverattn.models.attention import attention_map
@@ -99,13 +100,55 @@ def epoch_predictions(
     )
 
 
+def case_table(
+    rows: NDArray[np.int64],
+    train_rows: NDArray[np.int64],
+    manifest: Manifest,
+    cases: PreparedCases,
+    grid: tuple[int, int],
+) -> pd.DataFrame:
+    """What is known of held-out cases besides labels, and what a map that looks at no image gets on them.
+
+    Args:
+        rows: (n,) held out.
+        train_rows: Whose boxes the map is fitted on.
+        manifest: All cases.
+        cases: The same, prepared.
+        grid: (h, w) of the attention.
+
+    Returns:
+        One row per held-out case: ``image_id``, ``site``, the columns of
+        :data:`~liverattn.data.shortcuts.METADATA`, ``touched`` (share of the cells that a box touches: the average
+        precision of an even map) and ``center_MEASURE`` for every measure of attention quality on lesions; NaN where
+        they do not apply.
+    """
+    training = [_target(cases, int(row), grid) for row in train_rows]
+    boxed = [target for target in training if target is not None and target.any()]
+    weights, scores = center_prior(boxed) if boxed else (np.zeros(grid), np.zeros(grid))
+    found = []
+    for row in rows:
+        target, quality = _target(cases, int(row), grid), _quality(cases, int(row), weights, scores)
+        is_measured = bool(boxed) and target is not None and target.any()
+        found.append(
+            [np.mean(target > 0) if is_measured and target is not None else np.nan]
+            + [getattr(quality, name) if is_measured else np.nan for name in ON_LESIONS]
+        )
+    measured = np.column_stack([metadata(cases, rows), np.array(found, dtype=np.float64).reshape(len(rows), -1)])
+    names = [*METADATA, "touched", *(f"center_{name}" for name in ON_LESIONS)]
+    known = manifest.table.loc[rows, ["image_id", "site"]].reset_index(drop=True)
+    return pd.concat([known, pd.DataFrame(measured, columns=names)], axis=1)
+
+
 def _quality(
     cases: PreparedCases, row: int, weights: NDArray[np.floating], scores: NDArray[np.floating]
 ) -> AttentionQuality:
+    target = _target(cases, row, (scores.shape[0], scores.shape[1]))
+    return attention_quality(weights, scores, target, cases.boxes[row], cases.size)
+
+
+def _target(cases: PreparedCases, row: int, grid: tuple[int, int]) -> NDArray[np.float32] | None:
     boxes = cases.boxes[row]
-    grid = (scores.shape[0], scores.shape[1])
-    target = None if boxes is None else mask_to_grid(boxes_to_mask(boxes, cases.size), grid)
-    return attention_quality(weights, scores, target, boxes, cases.size)
+    return None if boxes is None else mask_to_grid(boxes_to_mask(boxes, cases.size), grid)
 
 
 def run_metrics(predictions: pd.DataFrame, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from liverattn.evaluation.localization import (
     ON_LESIONS,
     attention_quality,
+    center_prior,
     normalized_entropy,
     points_into_box,
 )
@@ -150,3 +151,19 @@ def test_illegal_input_is_refused() -> None:
         attention_quality(weights_of(scores)[:1], scores, TARGET, BOXES, SIZE)
     with pytest.raises(ValueError, match="finite `scores`, but got nan"):
         attention_quality(weights_of(scores), scores + math.nan, TARGET, BOXES, SIZE)
+
+
+def test_the_center_prior_is_the_mean_of_the_training_targets() -> None:
+    weights, scores = center_prior([np.array([[1.0, 0.5], [0, 0]]), np.array([[1.0, 0], [0, 0.5]])])
+    np.testing.assert_allclose(weights, np.array([[1.0, 0.25], [0, 0.25]]) / 1.5)
+    assert scores[0, 1] == pytest.approx(math.log(0.25 / 0.75)) == scores[1, 1]
+    assert np.isfinite(scores).all() and scores.argmax() == 0 and scores.argmin() == 2
+    # On the mean target itself no other fixed map has more energy than its peak; on each it is a plain weighted sum.
+    quality = attention_quality(weights, scores, np.array([[1.0, 0.5], [0, 0]]), np.array([[0.0, 0, 20, 15]]), (30, 40))
+    assert quality.energy == pytest.approx((1.0 + 0.25 * 0.5) / 1.5) and quality.pointing == 1
+
+
+@pytest.mark.parametrize("targets", [[], [np.zeros((2, 3))]])
+def test_without_boxes_there_is_no_center_prior(targets: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="at least one image with boxes"):
+        center_prior(targets)
