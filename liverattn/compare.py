@@ -36,6 +36,7 @@ def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
     """The first architecture and the others, over the same fold runs."""
     from liverattn.comparison.architectures import choose_data, finished_runs, group_architectures
     from liverattn.comparison.members import candidates, named_members
+    from liverattn.comparison.metadata_baseline import metadata_baseline
     from liverattn.comparison.scored import read
 
     data = None if cfg.get("data") is None else cfg.data.name
@@ -52,10 +53,12 @@ def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
     assert named is not None
     by_label = {scored.label: scored for scored in read(found)}
     first = by_label[named[0].label]
-    labels = [one.label for one in named[1:]] or [label for label in by_label if label != first.label]
-    if not labels:
+    if len(named) > 1:
+        return first, [by_label[one.label] for one in named[1:]]
+    others = [one for one in (*by_label.values(), metadata_baseline(first)) if one is not None and one is not first]
+    if not others:
         raise InputError(f"There is nothing to compare {first.label!r} with: no other architecture has its fold runs.")
-    return first, [by_label[label] for label in labels]
+    return first, others
 
 
 def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pair]":

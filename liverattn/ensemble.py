@@ -1,7 +1,7 @@
 """Finished fold runs to Tables 2 and 3, Figure 5 and an ensemble: ``python -m liverattn.ensemble``. Needs no model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from liverattn.configuration import build, plain, verb
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
+
+# Of the tables, those that are printed; all are written.
+SHOWN = ("table2", "table3", "intervals", "protocols", "pooled", "attention")
 
 if TYPE_CHECKING:
     from liverattn.comparison.results import Comparison
@@ -24,10 +27,12 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     comparison = compared(cfg)
     tables = write(comparison, folder)
-    show(tables)
+    show(tables, SHOWN)
     track(cfg, comparison, tables, folder)
     pack(comparison, cfg.bundle, folder)
-    print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'}")
+    print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.md'}")
+    more = [table.name for table in tables if table.name not in SHOWN]
+    print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
     print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))
 
 
@@ -56,20 +61,11 @@ def compared(cfg: DictConfig) -> "Comparison":
 
 
 def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
-    """Write tables, figure and predictions, and last ``metrics.json`` with all numbers."""
-    from liverattn.comparison.curves import roc_panels
-    from liverattn.comparison.pairs import interval_table
-    from liverattn.comparison.tables import pooled, protocols, table_2, table_3
-    from liverattn.reporting.figures import roc_folds_figure
+    """Write tables, figures, pages and predictions, and last ``metrics.json`` with all numbers."""
+    from liverattn.comparison.evidence import evidence_tables, write_evidence
 
-    intervals = interval_table(comparison.rows, comparison.protocol, comparison.tasks)
-    made = [table_2(comparison), table_3(comparison), intervals, protocols(comparison), pooled(comparison)]
-    tables = [table for table in made if table is not None]
-    for path in folder.glob("table3.*"):  # data without types may have taken the place of data with types
-        path.unlink()
-    for table in tables:
-        table.write(folder)
-    roc_folds_figure(roc_panels(comparison), folder / "figure5.png")
+    tables = evidence_tables(comparison)
+    write_evidence(comparison, tables, folder)
     with replacing(folder / "predictions.parquet") as temporary:
         comparison.predictions().to_parquet(temporary, index=False)
     write_json(folder / "metrics.json", comparison.record())
@@ -96,10 +92,11 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
     print(f"Use it:  python -m liverattn.predict bundle={written.path} images=...")
 
 
-def show(tables: Sequence["ResultTable"]) -> None:
-    """Print the tables, as wide as they are where the output is not a terminal, and each note once."""
+def show(tables: Sequence["ResultTable"], names: Collection[str] | None = None) -> None:
+    """Print the tables (of these names), as wide as they are where the output is not a terminal, each note once."""
     from rich.console import Console
 
+    tables = [table for table in tables if names is None or table.name in names]
     for table in tables:
         shown = table.terminal()
         console, natural = Console(), Console(width=1000).measure(shown).maximum
@@ -109,17 +106,18 @@ def show(tables: Sequence["ResultTable"]) -> None:
 
 def track(cfg: DictConfig, comparison: "Comparison", tables: Sequence["ResultTable"], folder: Path) -> None:
     """Publish the results as one MLflow run, in the place of the one that an earlier call published."""
+    from liverattn.comparison.evidence import evidence_files
     from liverattn.tracking import versions
 
     tracking, note = build(cfg.tracking), folder / "mlflow.json"
-    files = [folder / f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")]
+    files = [folder / name for name in evidence_files(tables)]
     with TemporaryDirectory() as upload:
         shared = Path(upload) / "predictions.parquet"
         tracking.shared_predictions(comparison.predictions()).to_parquet(shared, index=False)
         run_id = tracking.publish(
             cfg.name,
             {**comparison.tags(), "git_commit": versions()["git_commit"]},
-            [*files, folder / "figure5.png", folder / "metrics.json", shared],
+            [*files, folder / "metrics.json", shared],
             comparison.tracked_numbers(),
             replaces=json.loads(note.read_text())["run_id"] if note.exists() else None,
         )

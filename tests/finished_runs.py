@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from liverattn.data.shortcuts import METADATA
 from liverattn.files import digest
-from liverattn.runs import RunFolder
+from liverattn.runs import RunFolder, write_table
 
 PAPER_TASKS: Mapping[str, Any] = {
     "lesion": {"outputs": ["lesion"], "weight": 0.5, "conditional": False},
@@ -167,6 +168,9 @@ def write_run(
     protocols = ("paper", "last") if inner_folds is None else ("inner", "paper", "last")
     draw = np.random.default_rng(list(f"{name} {settings} {repeat} {fold} {inner_folds}".encode()))
     run.write_predictions(predictions(cohort, held_out, protocols, noise, draw))
+    write_table(case_table(cohort, held_out), run.cases)
+    if selection:
+        write_table(predictions(cohort, selection, ["inner"], noise, draw), run.selection)
     run.metrics.write_text("{}")
     return run
 
@@ -189,9 +193,44 @@ def predictions(
             )
             part[[f"truth_{name}" for name in truth]] = truth.to_numpy().astype(np.float32)
             part[[f"logit_{name}" for name in truth]] = logits.astype(np.float32)
-            part["energy"] = 0.5
-            parts.append(part)
+            parts.append(part.assign(**quality(cohort, held_out)))
     return pd.concat(parts, ignore_index=True)
+
+
+def share(cohort: Cohort, images: Sequence[str]) -> np.ndarray:
+    """Of each image that boxes cover, made up: larger for later images; NaN on lesion-free ones."""
+    lesion = cohort.truth["lesion"].reindex(images).to_numpy()
+    places = np.array([cohort.images.index(image) for image in images])
+    return np.where(lesion == 1, 0.01 + 0.1 * places / len(cohort.images), np.nan)
+
+
+def quality(cohort: Cohort, images: Sequence[str]) -> dict[str, np.ndarray]:
+    """Attention that finds large lesions only."""
+    chance = share(cohort, images)
+    known = ~np.isnan(chance)
+    return {
+        "energy": 3 * chance,
+        "lift": np.where(known, 3.0, np.nan),
+        "pointing": np.where(known, chance > 0.06, np.nan),
+        "chance": chance,
+        "average_precision": np.where(known, 0.5, np.nan),
+        "iou": chance / 2,
+        "peak": np.where(known, 0.9, 0.2),
+        "entropy": np.full(len(images), 0.7),
+    }
+
+
+def case_table(cohort: Cohort, images: Sequence[str]) -> pd.DataFrame:
+    """Rows of ``cases.parquet``: lesion images are wider; odd images come from another site."""
+    chance = share(cohort, images)
+    places = np.array([cohort.images.index(image) for image in images])
+    table = pd.DataFrame({"image_id": list(images), "site": np.where(places % 2, "odd", "even")})
+    width = np.where(np.isnan(chance), 640, 800) + places % 7
+    measured = dict(zip(METADATA, (width, 600, 0.1, 60.0, 40.0 + places), strict=True))
+    table = table.assign(**measured)
+    center = {"energy": 2 * chance, "lift": 0 * chance + 2, "pointing": 0 * chance, "chance": chance}
+    table = table.assign(touched=2 * chance, **{f"center_{name}": value for name, value in center.items()})
+    return table.assign(center_average_precision=chance, center_iou=chance * 0)
 
 
 def write_architecture(

@@ -43,10 +43,12 @@ def names(outputs: Path) -> set[str]:
     return {path.name for path in folder(outputs).iterdir()}
 
 
-FILES = {
-    "table2.md", "table2.csv", "table2.tex", "protocols.md", "protocols.csv", "protocols.tex",
-    "intervals.md", "intervals.csv", "intervals.tex",
-    "pooled.md", "pooled.csv", "pooled.tex", "figure5.png", "predictions.parquet", "metrics.json",
+TABLES = (
+    "table2", "intervals", "protocols", "pooled", "attention", "detection", "calibration", "operating_points",
+    "subgroups",
+)  # fmt: skip
+FILES = {f"{name}.{suffix}" for name in TABLES for suffix in ("md", "csv", "tex")} | {
+    "figure5.png", "calibration.png", "decision.png", "evidence.md", "claim.md", "predictions.parquet", "metrics.json",
 }  # fmt: skip
 TABLE_3 = {"table3.md", "table3.csv", "table3.tex"}
 

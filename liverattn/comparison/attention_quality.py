@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from liverattn.comparison.explained import Explained
+from liverattn.comparison.numbers import interval_number
 from liverattn.data.manifest import LESION_TYPES
 from liverattn.evaluation.intervals import Interval, bootstrap_statistic, wilson
 from liverattn.reporting.results import Number, ResultTable, Row
@@ -97,10 +98,10 @@ def _quality(cases: pd.DataFrame) -> list[int | Number]:
     pointing = cases["pointing"].dropna()
     return [
         len(cases),
-        number(wilson(int(pointing.sum()), len(pointing))),
+        interval_number(wilson(int(pointing.sum()), len(pointing))),
         Number(float(cases["chance"].mean())),
         *(
-            number(mean_interval(cases[name], cases["patient_id"]), digits=1 if name == "lift" else 2)
+            interval_number(mean_interval(cases[name], cases["patient_id"]), digits=1 if name == "lift" else 2)
             for name in MEASURES
         ),
         *_diffuseness(cases),
@@ -109,12 +110,6 @@ def _quality(cases: pd.DataFrame) -> list[int | Number]:
 
 def _diffuseness(cases: pd.DataFrame) -> list[Number]:
     return [Number(float(cases[name].mean()), digits=2) for name in DIFFUSENESS]
-
-
-def number(interval: Interval, digits: int = 2, *, signed: bool = False) -> Number:
-    """A number with its limits in parentheses, where it has some."""
-    limits = {} if np.isnan(interval.low) else {"low": interval.low, "high": interval.high}
-    return Number(interval.value, limits, digits, signed)
 
 
 def mean_interval(values: ArrayLike, patients: ArrayLike) -> Interval:

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from liverattn.comparison.architectures import FinishedRun
-from liverattn.comparison.held_out import REMEDY, FoldPredictions, check_folds, join, read_folds
+from liverattn.comparison.consistency import check_folds
+from liverattn.comparison.held_out import REMEDY, FoldPredictions, join, read_folds
 from liverattn.comparison.subjects import Member, Subject
 from liverattn.data.cache import PreparedCases, window_of
 from liverattn.data.manifest import Manifest

@@ -1,8 +1,8 @@
-"""Held-out predictions of finished fold runs, read and checked: nobody is judged on a patient it has seen."""
+"""Held-out predictions of finished fold runs, read and checked one by one."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from liverattn.comparison.architectures import Architecture, Cell, FinishedRun
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError
+from liverattn.evaluation.localization import AttentionQuality
 from liverattn.evaluation.scores import Task
 
 SERVED = {False: ("paper", "last"), True: ("inner", "paper", "last")}
 REMEDY = "Remove the run folder(s) and run the fold(s) again."
+QUALITY = [one.name for one in fields(AttentionQuality)]
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,19 @@ class HeldOut:
         keys: n rows: repeat, fold, image_id, patient_id, in this order.
         truth: (n, K) 0, 1, or NaN where unknown, in the order of the tasks' outputs.
         probabilities: (n, K) by protocol, each output from the copy of its task; NaN where there is no copy.
+        quality: By protocol n rows of attention quality, from the copy of the first task that has one; empty where
+            there are no single maps to measure (an ensemble's, or none was recorded).
+        cases: n rows of ``cases.parquet``; None where a run has none.
+        selection: Predictions of the cases that selected the epochs under protocol ``inner``: neither trained on nor
+            held out; None without an inner split, or where a run has none.
     """
 
     keys: pd.DataFrame
     truth: NDArray[np.float64]
     probabilities: Mapping[str, NDArray[np.float64]]
+    quality: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    cases: pd.DataFrame | None = None
+    selection: "HeldOut | None" = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +105,23 @@ def read_folds(architecture: Architecture, cells: Iterable[Cell], *, inner: bool
 
 def join(folds: Sequence[FoldPredictions]) -> HeldOut:
     """The predictions of several fold runs in one table."""
-    parts = [fold.held_out for fold in folds]
-    protocols = parts[0].probabilities
+    return _joined([fold.held_out for fold in folds])
+
+
+def _joined(parts: Sequence[HeldOut]) -> HeldOut:
+    cases = [part.cases for part in parts if part.cases is not None]
+    selections = [part.selection for part in parts if part.selection is not None]
     return HeldOut(
         keys=pd.concat([part.keys for part in parts], ignore_index=True),
         truth=np.concatenate([part.truth for part in parts]),
-        probabilities={name: np.concatenate([part.probabilities[name] for part in parts]) for name in protocols},
+        probabilities={
+            name: np.concatenate([part.probabilities[name] for part in parts]) for name in parts[0].probabilities
+        },
+        quality={
+            name: pd.concat([part.quality[name] for part in parts], ignore_index=True) for name in parts[0].quality
+        },
+        cases=pd.concat(cases, ignore_index=True) if len(cases) == len(parts) else None,
+        selection=_joined(selections) if len(selections) == len(parts) else None,
     )
 
 
@@ -118,16 +139,53 @@ def _read_fold(name: str, run: FinishedRun) -> FoldPredictions:
             f"{name}: predictions.parquet and the held_out of split.json differ in {len(strange)} image(s): "
             f"{', '.join(map(repr, strange[:5]))}. {REMEDY}"
         )
-    truth = cases[[f"truth_{output}" for output in outputs]].to_numpy(np.float64)
-    _check_truth(name, table, cases.index, truth, outputs)
+    _check_truth(name, table, cases, outputs)
+    known, selection = run.folder.read_cases(), run.folder.read_selection()
+    held_out = replace(
+        _predictions(name, run, table, cases, SERVED[run.is_inner]),
+        quality={
+            protocol: _quality(table[table["protocol"] == protocol], cases.index, run.tasks)
+            for protocol in SERVED[run.is_inner]
+        },
+        cases=None if known is None else known.reindex(cases.index).reset_index(drop=True),
+        selection=None if selection is None else _read_selection(name, run, selection, split["selection"]),
+    )
+    trained_on = frozenset(split["train"]) | frozenset(split["selection"])
+    return FoldPredictions(name, run.cell, held_out, trained_on)
+
+
+def _predictions(
+    name: str, run: FinishedRun, table: pd.DataFrame, cases: pd.DataFrame, protocols: Sequence[str]
+) -> HeldOut:
+    """Of the images of ``cases``, which are rows of the table by image_id."""
     keys = pd.DataFrame({"repeat": run.cell[0], "fold": run.cell[1], "image_id": cases.index})
     keys["patient_id"] = cases["patient_id"].to_numpy()
-    probabilities = {
-        protocol: _probabilities(name, table[table["protocol"] == protocol], cases.index, run.tasks)
-        for protocol in SERVED[run.is_inner]
-    }
-    trained_on = frozenset(split["train"]) | frozenset(split["selection"])
-    return FoldPredictions(name, run.cell, HeldOut(keys, truth, probabilities), trained_on)
+    return HeldOut(
+        keys=keys,
+        truth=cases[_truth_columns(run)].to_numpy(np.float64),
+        probabilities={
+            protocol: _probabilities(name, table[table["protocol"] == protocol], cases.index, run.tasks)
+            for protocol in protocols
+        },
+    )
+
+
+def _read_selection(name: str, run: FinishedRun, table: pd.DataFrame, images: Sequence[str]) -> HeldOut:
+    cases = table.drop_duplicates("image_id").set_index("image_id").sort_index()
+    if set(cases.index) != set(images):
+        raise InputError(f"{name}: selection.parquet and the selection of split.json differ. {REMEDY}")
+    return _predictions(name, run, table, cases, ["inner"])
+
+
+def _truth_columns(run: FinishedRun) -> list[str]:
+    return [f"truth_{output}" for task in run.tasks for output in task.outputs]
+
+
+def _quality(table: pd.DataFrame, images: pd.Index, tasks: Sequence[Task]) -> pd.DataFrame:
+    found = [rows for task in tasks if len(rows := table[table["task"] == task.name])]
+    if not found:
+        return pd.DataFrame(np.nan, index=range(len(images)), columns=QUALITY)
+    return found[0].set_index("image_id").reindex(index=images, columns=QUALITY).reset_index(drop=True)
 
 
 def _read_split(run: FinishedRun) -> dict[str, list[str]]:
@@ -146,15 +204,14 @@ def _read_split(run: FinishedRun) -> dict[str, list[str]]:
     return parts
 
 
-def _check_truth(
-    name: str, table: pd.DataFrame, images: pd.Index, truth: NDArray[np.float64], outputs: Sequence[str]
-) -> None:
+def _check_truth(name: str, table: pd.DataFrame, cases: pd.DataFrame, outputs: Sequence[str]) -> None:
+    columns = [f"truth_{output}" for output in outputs]
+    truth = cases[columns].to_numpy(np.float64)
     strange = truth[~(np.isnan(truth) | (truth == 0) | (truth == 1))]
     if len(strange):
         raise InputError(f"{name}: predictions.parquet holds the label {strange[0]:g}, not 0, 1 or unknown. {REMEDY}")
-    rows = images.get_indexer(table["image_id"])
-    everywhere = table[[f"truth_{output}" for output in outputs]].to_numpy(np.float64)
-    same = np.isclose(everywhere, truth[rows], equal_nan=True).all(axis=1)
+    rows = cases.index.get_indexer(table["image_id"])
+    same = np.isclose(table[columns].to_numpy(np.float64), truth[rows], equal_nan=True).all(axis=1)
     if not same.all():
         image = table["image_id"].to_numpy()[~same][0]
         raise InputError(f"{name}: predictions.parquet gives the image {image!r} different labels. {REMEDY}")
@@ -184,78 +241,3 @@ def _probabilities(name: str, table: pd.DataFrame, images: pd.Index, tasks: Sequ
             )
         parts.append(expit(logits))
     return np.concatenate(parts, axis=1)
-
-
-def check_folds(folds: Sequence[FoldPredictions]) -> None:
-    """Check the fold runs of all architectures against each other.
-
-    Raises:
-        InputError: The same cell holds out different images, an image is held out twice in a repeat or never, it has
-            different labels or patients, or a fold run was trained or selected on a patient that it holds out.
-    """
-    by_cell: dict[Cell, FoldPredictions] = {}
-    problems = [
-        problem for fold in folds for problem in _differences(by_cell.setdefault(fold.cell, fold), fold) if problem
-    ]
-    if not problems:
-        problems = [*_repeated(list(by_cell.values())), *_contradictions(folds)]
-    if not problems:
-        problems = _leaks(folds)
-    if problems:
-        raise InputListError("These fold runs cannot be compared", problems, REMEDY)
-
-
-def _differences(first: FoldPredictions, second: FoldPredictions) -> Iterable[str]:
-    here, there = set(first.held_out.keys["image_id"]), set(second.held_out.keys["image_id"])
-    if here != there:
-        strange = sorted(here ^ there)
-        yield (
-            f"{second.name} holds out other images than {first.name}: they differ in {len(strange)}, such as "
-            f"{strange[0]!r}"
-        )
-
-
-def _repeated(folds: Sequence[FoldPredictions]) -> Iterable[str]:
-    """Images that a repeat holds out twice, or not at all, given one fold run per cell."""
-    everything = frozenset().union(*(fold.trained_on.union(fold.held_out.keys["image_id"]) for fold in folds))
-    for repeat in sorted({fold.cell[0] for fold in folds}):
-        seen: dict[str, FoldPredictions] = {}
-        for fold in (fold for fold in folds if fold.cell[0] == repeat):
-            twice = [image for image in fold.held_out.keys["image_id"] if image in seen]
-            if twice:
-                yield (
-                    f"{fold.name} holds out {twice[0]!r}, which {seen[twice[0]].name} holds out as well "
-                    f"({len(twice)} image(s))"
-                )
-            seen.update(dict.fromkeys(fold.held_out.keys["image_id"], fold))
-        never = sorted(everything - seen.keys())
-        if never:
-            yield f"repeat {repeat}: {len(never)} image(s) are never held out, such as {never[0]!r}"
-
-
-def _contradictions(folds: Sequence[FoldPredictions]) -> Iterable[str]:
-    """Images with other labels or another patient in one fold run than in an earlier one."""
-    known: dict[str, tuple[str, NDArray[np.float64], FoldPredictions]] = {}
-    for fold in folds:
-        images, patients = fold.held_out.keys["image_id"], fold.held_out.keys["patient_id"]
-        for image, patient, truth in zip(images, patients, fold.held_out.truth, strict=True):
-            told_patient, told_truth, first = known.setdefault(image, (patient, truth, fold))
-            if told_patient != patient or not np.array_equal(told_truth, truth, equal_nan=True):
-                what = "another patient" if told_patient != patient else "other labels"
-                yield f"{fold.name} gives the image {image!r} {what} than {first.name}"
-                break
-
-
-def _leaks(folds: Sequence[FoldPredictions]) -> list[str]:
-    patient_of: dict[str, str] = {}
-    for fold in folds:
-        patient_of.update(zip(fold.held_out.keys["image_id"], fold.held_out.keys["patient_id"], strict=True))
-    problems = []
-    for fold in folds:
-        # An image that no fold run holds out is of an unknown patient: only its own name can be recognized.
-        seen = {patient_of.get(image) for image in fold.trained_on}
-        for image, patient in zip(fold.held_out.keys["image_id"], fold.held_out.keys["patient_id"], strict=True):
-            if image in fold.trained_on or patient in seen:
-                problems.append(f"{fold.name} was trained on the patient of {image!r}, which it holds out")
-                break
-    return problems

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from liverattn.comparison.held_out import OutOfFold, out_of_fold
+from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.comparisons import bootstrap_tests, corrected_t_test, holm
 from liverattn.evaluation.delong import PairedTest, delong_test
@@ -143,8 +144,8 @@ def _row(pair: Pair, name: str, test: str, *, begins: bool, single: bool) -> Row
         [
             pair.second if begins else "",
             name if begins else "",
-            _interval(one, digits) if begins else "",
-            _interval(other, digits) if begins else "",
+            interval_number(one, digits) if begins else "",
+            interval_number(other, digits) if begins else "",
             test,
             Number(found.difference, limits, digits, signed=True, between=" to "),
             *p,
@@ -152,10 +153,6 @@ def _row(pair: Pair, name: str, test: str, *, begins: bool, single: bool) -> Row
         ],
         begins_section=begins,
     )
-
-
-def _interval(one: Interval, digits: int) -> Number:
-    return Number(one.value, {"low": one.low, "high": one.high}, digits, between=" to ")
 
 
 def interval_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]) -> ResultTable:
@@ -172,7 +169,7 @@ def interval_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task])
     for scored in rows:
         found = out_of_fold(scored.held_out[protocol == "inner"], protocol)
         values = bootstrap_scores(found.truth, found.probability, found.patients, tasks)
-        cells = [_interval(values[name], 4 if name == "score" else 3) for name in names]
+        cells = [interval_number(values[name], 4 if name == "score" else 3) for name in names]
         made.append(Row([scored.label, *cells], begins_section=scored.architecture is None))
     notes = [
         "One score per image: its out-of-fold probabilities averaged over repeats, which is a small ensemble and so a "

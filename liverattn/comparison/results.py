@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,13 +160,21 @@ def _average(members: Sequence[Scored], weights: NDArray[np.float64]) -> dict[bo
     averaged = {}
     for inner in (False, True):
         parts = [member.held_out[inner] for member in members if inner in member.held_out]
-        if len(parts) == len(members) and all(part.keys.equals(parts[0].keys) for part in parts):
-            averaged[inner] = HeldOut(
-                keys=parts[0].keys,
-                truth=parts[0].truth,
-                probabilities={
-                    protocol: average_probabilities([part.probabilities[protocol] for part in parts], weights)
-                    for protocol in parts[0].probabilities
-                },
-            )
+        if len(parts) == len(members) and _are_of_the_same_cases(parts):
+            selections = [part.selection for part in parts if part.selection is not None]
+            has_selection = len(selections) == len(parts) and _are_of_the_same_cases(selections)
+            selection = _averaged(selections, weights) if has_selection else None
+            averaged[inner] = replace(_averaged(parts, weights), cases=parts[0].cases, selection=selection)
     return averaged
+
+
+def _are_of_the_same_cases(parts: Sequence[HeldOut]) -> bool:
+    return all(part.keys.equals(parts[0].keys) for part in parts)
+
+
+def _averaged(parts: Sequence[HeldOut], weights: NDArray[np.float64]) -> HeldOut:
+    probabilities = {
+        protocol: average_probabilities([part.probabilities[protocol] for part in parts], weights)
+        for protocol in parts[0].probabilities
+    }
+    return HeldOut(parts[0].keys, parts[0].truth, probabilities)

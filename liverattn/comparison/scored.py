@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from liverattn.comparison.architectures import Architecture, Cell
-from liverattn.comparison.held_out import HeldOut, check_folds, join, read_folds
+from liverattn.comparison.consistency import check_folds
+from liverattn.comparison.held_out import HeldOut, join, read_folds
 from liverattn.comparison.members import Candidates
 from liverattn.evaluation.crossvalidation import Numbers, Summary, group_numbers, ranked
 from liverattn.evaluation.scores import Task

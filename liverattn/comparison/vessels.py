@@ -13,11 +13,11 @@ from liverattn.comparison.attention_quality import (
     Floats,
     Mask,
     mean_interval,
-    number,
     which_maps,
     with_enough,
 )
 from liverattn.comparison.explained import Explained
+from liverattn.comparison.numbers import interval_number
 from liverattn.data.sources.phantom import PhantomSource, prepared_vessels
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.evaluation.intervals import Interval, bootstrap_statistic, wilson
@@ -128,9 +128,9 @@ def _by_call(seen: OnVessels, is_called: Mask) -> list[Row]:
             [
                 "difference",
                 "",
-                number(hit, signed=True),
+                interval_number(hit, signed=True),
                 *[UNDEFINED] * 2,
-                number(energy, 3, signed=True),
+                interval_number(energy, 3, signed=True),
                 *[UNDEFINED] * 2,
             ]
         ),
@@ -145,11 +145,11 @@ def _numbers(seen: OnVessels, chosen: Mask) -> list[Cell]:
     ratio = bootstrap_statistic(lambda drawn: (drawn @ energy) / (drawn @ share), patients)
     return [
         int(chosen.sum()),
-        number(wilson(int(hits.sum()), len(hits))),
+        interval_number(wilson(int(hits.sum()), len(hits))),
         *(Number(float(pd.Series(values[chosen]).mean())) for values in (attention.share, attention.elsewhere)),
-        number(mean_interval(energy, patients), 3),
-        number(with_enough(ratio, len(energy))),
-        number(mean_interval(seen.probability[chosen], patients), 3),
+        interval_number(mean_interval(energy, patients), 3),
+        interval_number(with_enough(ratio, len(energy))),
+        interval_number(mean_interval(seen.probability[chosen], patients), 3),
     ]
 
 
@@ -164,13 +164,13 @@ def _by_place(name: str, measured: OnVessels) -> list[Row]:
                 f"{name}, maximum {place}",
                 int(chosen.sum()),
                 *undefined,
-                number(mean_interval(probability[chosen], patients[chosen]), 3),
+                interval_number(mean_interval(probability[chosen], patients[chosen]), 3),
             ],
             begins_section=place == "on a vessel",
         )
         for place, chosen in (("on a vessel", hit == 1), ("elsewhere", hit == 0))
     ]
-    return [*rows, Row([f"{name}, difference", "", *undefined, number(found, 3, signed=True)])]
+    return [*rows, Row([f"{name}, difference", "", *undefined, interval_number(found, 3, signed=True)])]
 
 
 def difference(values: Floats, chosen: Mask, patients: NDArray[np.object_]) -> Interval:

@@ -95,8 +95,9 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLin
     if not 0 < labels.sum() < len(labels) or np.ptp(logits) == 0 or _separates(labels, logits):
         return None
     try:
-        line = sm.GLM(labels, sm.add_constant(logits), family=sm.families.Binomial()).fit()
-        level = sm.GLM(labels, np.ones((len(labels), 1)), family=sm.families.Binomial(), offset=logits).fit()
+        with np.errstate(over="ignore"):  # on the way to the fit, of probabilities near 0 and 1
+            line = sm.GLM(labels, sm.add_constant(logits), family=sm.families.Binomial()).fit()
+            level = sm.GLM(labels, np.ones((len(labels), 1)), family=sm.families.Binomial(), offset=logits).fit()
     except PerfectSeparationError:
         return None
     slope, intercept = line.conf_int()[1], level.conf_int()[0]

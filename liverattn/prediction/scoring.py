@@ -10,7 +10,8 @@ from liverattn.evaluation.calibration import reliability
 from liverattn.evaluation.intervals import Interval, bootstrap_scores, wilson
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.prediction.job import PredictionJob
-from liverattn.reporting.figures import CalibrationPanel, RocPanel, calibration_figure, roc_figure
+from liverattn.reporting.figures import RocPanel, roc_figure
+from liverattn.reporting.probability_figures import CalibrationPanel, calibration_figure
 from liverattn.reporting.results import Number, ResultTable
 from liverattn.reporting.results import Row as TableRow
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,10 +19,10 @@ MISSING = "not recorded: for the author"
 def claim_checklist(facts: Mapping[str, Any]) -> str:
     """Fill the checklist (Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300).
 
-    An item's status is ``filled``, ``in part`` or ``author``, and falls by itself where facts are absent: to ``in part``
-    where some of them are, to ``author`` where all are. Absent is what is not there, None, NaN, infinite or empty; it is
-    printed as "not recorded: for the author". In an architecture, None means what it means in the configuration where
-    the key is there: ``cut`` the last feature map, ``weights`` a random start, ``ema`` no running average.
+    An item's status is ``filled``, ``in part`` or ``author``, and falls by itself where facts are absent: to
+    ``in part`` where some of them are, to ``author`` where all are. Absent is what is not there, None, NaN, infinite or
+    empty; it is printed as "not recorded: for the author". Three keys of an architecture may be None as they may be
+    null in the configuration: ``cut`` (the last feature map), ``weights`` (a random start), ``ema`` (off).
 
     Args:
         facts: Plain data; any of it may be absent.
@@ -34,10 +35,10 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
             - ``folds``, ``repeats``, ``fold_runs`` (of each architecture), ``inner_folds`` (with protocol ``inner``).
             - ``protocol``: ``paper``, ``inner`` or ``last``.
             - ``near_duplicates_grouped``: Whether they were kept on one side of every split.
-            - ``architectures``: Of ``label``, ``backbone``, ``cut``, ``weights`` (``imagenet`` or a file; of a path only
-              the name is shown), ``height`` and ``width`` (pixels), ``lambdas``, ``alpha``, ``parameters``, ``epochs``,
-              ``batch_size``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``, ``preprocessing``, ``seed`` and
-              ``precision``.
+            - ``architectures``: Of ``label``, ``backbone``, ``cut``, ``weights`` (``imagenet`` or a file; of a path
+              only the name is shown), ``height`` and ``width`` (pixels), ``lambdas``, ``alpha``, ``parameters``,
+              ``epochs``, ``batch_size``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``, ``preprocessing``,
+              ``seed`` and ``precision``.
             - ``members``: Labels of what the ensemble averages.
             - ``intervals``: ``value``, ``low`` and ``high`` of the ensemble's AUCs by output and task, and ``score``.
             - ``calibration``: ``brier``, ``slope`` and ``intercept`` by output.
@@ -66,25 +67,14 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
         item=rows.item,
         section=_section,
         each=rows.each,
-        see=_Pointer(files),
-        ready=_Ready,
+        see=partial(_see, files),
+        ready=lambda text: _Ready(" ".join(text.split())),
     )
     return checklist
 
 
 class _Ready(str):
-    """Markdown already, not to be escaped again."""
-
-
-class _Pointer:
-    """Names those of some files that are there, so that no reader looks in vain."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self.files = files
-
-    def __call__(self, *names: str) -> _Ready:
-        there = [_escaped(name) for name in names if name in self.files]
-        return _Ready(f"See {', '.join(there)}." if there else "")
+    """Markdown already, on one line: not to be escaped again."""
 
 
 class _Rows:
@@ -109,7 +99,8 @@ class _Rows:
         groups: dict[str, list[str]] = {}
         for one in architectures or ():
             label = one.get("label")
-            groups.setdefault(" ".join(describe(one).split()), []).append(_escaped(label) if label else MISSING)
+            shown = MISSING if _is_missing(label) else _plain(label)
+            groups.setdefault(" ".join(describe(one).split()), []).append(shown)
         if len(groups) > 1:
             return _Ready("; ".join(f"{', '.join(labels)}: {text}" for text, labels in groups.items()))
         return _Ready(next(iter(groups), None) or self.printed(None))
@@ -144,6 +135,12 @@ class _Rows:
         if _is_missing(low) or _is_missing(high):
             return f"{value:.3f} (interval {self.printed(None)})"
         return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _see(files: Sequence[str], *names: str) -> _Ready:
+    """Points to those that are there, so that no reader looks in vain."""
+    there = [_escaped(name) for name in names if name in files]
+    return _Ready(f"See {', '.join(there)}." if there else "")
 
 
 def _section(title: str) -> _Ready:

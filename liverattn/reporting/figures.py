@@ -44,14 +44,15 @@ def roc_figure(panels: Sequence[RocPanel], path: Path) -> None:
         path: Of the PNG.
     """
     figure = Figure(figsize=(4.6 * max(len(panels), 1), 5), layout="constrained")
-    for axes, panel in _roc_axes(figure, panels):
+    for axes, panel in panel_axes(figure, panels):
         for name, (truth, score) in panel.curves.items():
             _draw_curve(axes, name, truth, score)
         _finish_roc(axes, panel.title, "AUC (positive / negative cases)")
     _save_roc(figure, panels, "", path)
 
 
-def _roc_axes(figure: Figure, panels: Sequence[Panel]) -> Iterator[tuple[Axes, Panel]]:
+def panel_axes(figure: Figure, panels: Sequence[Panel]) -> Iterator[tuple[Axes, Panel]]:
+    """Axes side by side, each with its panel and a gray diagonal."""
     if panels:
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
@@ -60,9 +61,9 @@ def _roc_axes(figure: Figure, panels: Sequence[Panel]) -> Iterator[tuple[Axes, P
 
 def _save_roc(figure: Figure, panels: Sequence[object], legend: str, path: Path) -> None:
     if not panels:
-        return _save_notice("No ROC curve to show.", path)
+        return save_notice("No ROC curve to show.", path)
     figure.supxlabel(f"{legend}{RESEARCH_ONLY}.", fontsize="small")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_curve(axes: Axes, name: str, truth: NDArray[np.floating], score: NDArray[np.floating]) -> None:
@@ -100,7 +101,7 @@ def roc_folds_figure(panels: Sequence[RocFoldsPanel], path: Path) -> None:
         path: Of the PNG.
     """
     figure = Figure(figsize=(4.6 * max(len(panels), 1), 5), layout="constrained")
-    for axes, panel in _roc_axes(figure, panels):
+    for axes, panel in panel_axes(figure, panels):
         for k, (name, folds) in enumerate(panel.curves.items()):
             _draw_folds(axes, name, folds, f"C{k}")
         _finish_roc(axes, panel.title, "mean AUC (deviation over fold runs)")
@@ -128,46 +129,6 @@ def _draw_folds(
     mean = np.concatenate([[0.0], np.mean(curves, axis=0)])
     label = f"{name} {np.mean(areas):.3f} ({deviation}{fewer})"
     axes.plot(np.concatenate([[0.0], grid]), mean, color=color, linewidth=2, label=label)
-
-
-@dataclass(frozen=True)
-class CalibrationPanel:
-    """One panel of a reliability figure.
-
-    Attributes:
-        title: Of the panel.
-        predicted: (N,) mean probability of each bin.
-        observed: (N,) share of positive cases in each bin.
-        low: (N,) lower limits of the shares.
-        high: (N,) upper limits.
-        brier: Brier's score.
-    """
-
-    title: str
-    predicted: NDArray[np.floating]
-    observed: NDArray[np.floating]
-    low: NDArray[np.floating]
-    high: NDArray[np.floating]
-    brier: float
-
-
-def calibration_figure(panels: Sequence[CalibrationPanel], path: Path) -> None:
-    """Draw reliability curves side by side: what was predicted against what came true.
-
-    Args:
-        panels: Any number; without any, the picture says so.
-        path: Of the PNG.
-    """
-    if not panels:
-        return _save_notice("Too few labeled images for a calibration curve.", path)
-    figure = Figure(figsize=(3.6 * len(panels), 4), layout="constrained")
-    for axes, panel in _roc_axes(figure, panels):
-        spread = [panel.observed - panel.low, panel.high - panel.observed]
-        axes.errorbar(panel.predicted, panel.observed, spread, marker="o", markersize=4, capsize=2, linewidth=1.2)
-        axes.set(title=f"{panel.title}: Brier {panel.brier:.3f}", xlabel="mean probability", ylabel="share positive")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    figure.supxlabel(f"Bins of equally many images, Wilson's 95 % intervals. {RESEARCH_ONLY}.", fontsize="small")
-    _save(figure, path)
 
 
 def _finish_roc(axes: Axes, title: str, legend: str) -> None:
@@ -209,7 +170,7 @@ def attention_figure(panels: Sequence[AttentionPanel], path: Path, columns: int 
         columns: Panels side by side; fewer if there are fewer panels.
     """
     if not panels:
-        return _save_notice("No case to show an attention map of.", path)
+        return save_notice("No case to show an attention map of.", path)
     height, width = panels[0].image.shape
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -228,7 +189,7 @@ def attention_figure(panels: Sequence[AttentionPanel], path: Path, columns: int 
     bar.set_label("attention / plain average", fontsize="small")
     bar.ax.tick_params(labelsize="small")
     figure.supxlabel(f"Box: annotated lesion. {RESEARCH_ONLY}.", fontsize="small")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_panel(axes: Axes, panel: AttentionPanel, scale: ScalarMappable) -> None:
@@ -249,12 +210,14 @@ def _draw_panel(axes: Axes, panel: AttentionPanel, scale: ScalarMappable) -> Non
     axes.set_title(panel.caption, fontsize="medium", color=color_of_group, loc="left", pad=3)
 
 
-def _save_notice(text: str, path: Path) -> None:
+def save_notice(text: str, path: Path) -> None:
+    """A picture that says why there is none."""
     figure = Figure(figsize=(4.6, 1))
     figure.text(0.5, 0.5, text, ha="center", va="center")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

@@ -98,6 +98,10 @@ class ResultTable:
         ]
         return replace(self, rows=rows)
 
+    def with_note(self, note: str) -> "ResultTable":
+        """The same with one more line below it."""
+        return replace(self, notes=[*self.notes, note])
+
     def terminal(self) -> Table:
         """For a rich console, without the notes, which are longer than its lines."""
         table = Table(title=escape(self.title), title_justify="left", min_width=len(self.title))

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from liverattn.comparison.attention_quality import attention_table, mean_interval, number, size_groups, with_enough
+from liverattn.comparison.attention_quality import attention_table, mean_interval, size_groups, with_enough
 from liverattn.comparison.explained import Explained, explain
+from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.subjects import one_run
 from liverattn.evaluation.intervals import Interval, wilson
 from liverattn.reporting.results import Number, ResultTable
@@ -90,8 +91,8 @@ def test_few_images_have_no_limits() -> None:
     assert np.isnan(mean_interval(values, np.arange(5)).low)
     assert mean_interval([*values, 5.0], np.arange(6)).low < 3
     assert with_enough(Interval(1, 0, 2), 5) == Interval(1, 0, 2)
-    assert number(Interval(0.5, float("nan"), float("nan"))).text() == "0.50"
-    assert number(Interval(0.5, 0.25, 0.75), signed=True).text() == "+0.50 (0.25 / 0.75)"
+    assert interval_number(Interval(0.5, float("nan"), float("nan"))).text() == "0.50"
+    assert interval_number(Interval(0.5, 0.25, 0.75), signed=True).text() == "+0.50 (0.25 to 0.75)"
 
 
 def test_it_can_be_written(explained: Explained, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from liverattn.comparison.architectures import finished_runs, group_architectures
-from liverattn.comparison.held_out import FoldPredictions, check_folds, join, read_folds
+from liverattn.comparison.consistency import check_folds
+from liverattn.comparison.held_out import FoldPredictions, join, read_folds
 from liverattn.errors import InputError
 from liverattn.runs import RunFolder
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture, write_run

@@ -82,7 +82,6 @@ def test_bootstrap_type_one_error() -> None:
         bootstrap_tests(*null(random), np.arange(122), LESION, draws=400, seed=k)["lesion"].p < 0.05
         for k in range(1000)
     ]
-    print(np.mean(found))
     assert 0.03 <= np.mean(found) <= 0.07
 
 

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from liverattn.evaluation.intervals import bootstrap_scores, bootstrap_statistic, patient_draws, weighted_aucs, wilson
@@ -81,6 +82,32 @@ def test_bootstrap_standard_error_is_hanley_and_mcneils() -> None:
     expected = math.sqrt((auc * (1 - auc) + 39 * (q1 - auc**2) + 79 * (q2 - auc**2)) / (40 * 80))
     assert np.mean(values) == pytest.approx(auc, abs=0.02)
     assert np.mean(widths) == pytest.approx(expected, rel=0.1)
+
+
+def test_coverage_of_the_bootstrap_interval_at_the_papers_size() -> None:
+    """Nominal 95 %: within 92 to 97 % at AUCs of .76 and .92, over 1 000 simulated folds of 36 and 86 cases."""
+    random, truth = np.random.default_rng(7), np.repeat([1.0, 0.0], [36, 86])[:, None]
+    task = (Task("lesion", ("lesion",), 1.0, False),)
+    for separation in (1.0, 2.0):
+        true, covered = norm.cdf(separation / math.sqrt(2)), 0
+        for seed in range(1000):
+            score = random.normal(size=(122, 1)) + separation * truth
+            one = bootstrap_scores(truth, score, np.arange(122), task, draws=500, seed=seed)["lesion"]
+            covered += one.low <= true <= one.high
+        assert 0.92 <= covered / 1000 <= 0.97, (separation, covered)
+
+
+def test_coverage_where_patients_have_several_images() -> None:
+    """61 patients of two images that are nearly alike: drawn as patients they cover, drawn as images they do not."""
+    random, truth = np.random.default_rng(8), np.repeat([1.0, 0.0], [36, 86])[:, None]
+    task, patients = (Task("lesion", ("lesion",), 1.0, False),), np.arange(122) // 2
+    covered = {"patients": 0, "images": 0}
+    for seed in range(400):
+        score = np.repeat(random.normal(size=(61, 1)), 2, axis=0) + 0.1 * random.normal(size=(122, 1)) + truth
+        for name, groups in (("patients", patients), ("images", np.arange(122))):
+            one = bootstrap_scores(truth, score, groups, task, draws=400, seed=seed)["lesion"]
+            covered[name] += one.low <= norm.cdf(1 / math.sqrt(2 * 1.01)) <= one.high
+    assert covered["patients"] / 400 >= 0.91 and covered["images"] / 400 < 0.87, covered
 
 
 def test_missing_predictions_and_undefined_tasks() -> None:

@@ -1,0 +1,163 @@
+"""Everything that a comparison says, for a reader who doubts: tables, figures, one page of them, and the checklist."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from liverattn.comparison.curves import roc_panels
+from liverattn.comparison.held_out import out_of_fold
+from liverattn.comparison.measured_attention import attention_by_architecture, detection_table
+from liverattn.comparison.metadata_baseline import WHAT_IT_IS, metadata_baseline
+from liverattn.comparison.pairs import interval_table
+from liverattn.comparison.probabilities import (
+    calibration_panels,
+    calibration_table,
+    decision_panels,
+    judged,
+    operating_table,
+)
+from liverattn.comparison.results import Comparison
+from liverattn.comparison.scored import Scored
+from liverattn.comparison.subgroups import subgroup_table
+from liverattn.comparison.tables import pooled, protocols, table_2, table_3
+from liverattn.evaluation.calibration import calibration_line, reliability
+from liverattn.evaluation.intervals import bootstrap_scores
+from liverattn.files import replacing
+from liverattn.reporting.claim import claim_checklist
+from liverattn.reporting.figures import RESEARCH_ONLY, roc_folds_figure
+from liverattn.reporting.probability_figures import calibration_figure, decision_figure
+from liverattn.reporting.results import ResultTable
+from liverattn.tracking import versions
+
+FIGURES = {
+    "figure5.png": "ROC curves (Fig. 5)",
+    "calibration.png": "Reliability of the ensemble",
+    "decision.png": "Decision curves",
+}
+
+
+def evidence_tables(comparison: Comparison) -> list[ResultTable]:
+    """All tables that the recorded numbers allow."""
+    protocol, tasks, baseline = comparison.protocol, comparison.tasks, metadata_baseline(comparison.ensemble)
+    beside: list[Scored] = [] if baseline is None else [baseline]
+    intervals = interval_table([*comparison.rows, *beside], protocol, tasks)
+    made = [
+        table_2(comparison),
+        table_3(comparison),
+        intervals if baseline is None else intervals.with_note(WHAT_IT_IS),
+        protocols(comparison),
+        pooled(comparison),
+        attention_by_architecture(comparison.ranking, protocol, tasks),
+        detection_table(comparison.ranking, protocol, tasks),
+        calibration_table(comparison.rows, protocol),
+        operating_table(comparison.rows, protocol),
+        subgroup_table([comparison.ensemble, *beside], protocol, tasks),
+    ]
+    return [table for table in made if table is not None]
+
+
+def write_evidence(comparison: Comparison, tables: Sequence[ResultTable], folder: Path) -> None:
+    """Write the tables, the figures, ``evidence.md`` with all of them, and ``claim.md``.
+
+    Args:
+        comparison: That the tables were made of.
+        tables: See :func:`evidence_tables`.
+        folder: What an earlier comparison left there and this one does not have is removed.
+    """
+    for name in ("table3", "attention", "detection", "subgroups"):
+        for path in folder.glob(f"{name}.*"):
+            path.unlink()
+    for table in tables:
+        table.write(folder)
+    roc_folds_figure(roc_panels(comparison), folder / "figure5.png")
+    calibration_figure(calibration_panels(comparison.ensemble, comparison.protocol), folder / "calibration.png")
+    rows = [row for row in (comparison.ensemble, metadata_baseline(comparison.ensemble)) if row is not None]
+    decision_figure(decision_panels(rows, comparison.protocol), folder / "decision.png")
+    pages = {"evidence.md": _page(tables), "claim.md": claim_checklist(claim_facts(comparison, tables))}
+    for name, text in pages.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text)
+
+
+def evidence_files(tables: Sequence[ResultTable]) -> list[str]:
+    """Names of all files that :func:`write_evidence` leaves."""
+    of_tables = [f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")]
+    return [*of_tables, *FIGURES, "evidence.md", "claim.md"]
+
+
+def _page(tables: Sequence[ResultTable]) -> str:
+    figures = [f"![{title}]({name})" for name, title in FIGURES.items()]
+    return "\n\n".join(["# Evidence", f"{RESEARCH_ONLY}.", *(table.markdown() for table in tables), *figures]) + "\n"
+
+
+def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[str, Any]:
+    """What :func:`~liverattn.reporting.claim.claim_checklist` is told."""
+    found = out_of_fold(comparison.shown, comparison.protocol)
+    intervals = bootstrap_scores(found.truth, found.probability, found.patients, comparison.tasks)
+    run = comparison.ranking[0].architecture
+    assert run is not None
+    config = yaml.safe_load(run.any_run.folder.config.read_text())
+    total = sum(task.weight for task in comparison.tasks)
+    return {
+        "data": run.any_run.data_name,
+        "images": len(found.images),
+        "patients": len(set(found.patients.tolist())),
+        "positives": {name: int((found.truth[:, k] == 1).sum()) for k, name in enumerate(comparison.outputs)},
+        "tasks": [vars(task) for task in comparison.tasks],
+        "score_weights": " + ".join(f"{task.weight / total:.3g} {task.name}" for task in comparison.tasks),
+        "folds": len({fold for _, fold in comparison.cells}),
+        "repeats": len({repeat for repeat, _ in comparison.cells}),
+        "fold_runs": len(comparison.cells),
+        "inner_folds": config["protocol"].get("inner_folds"),
+        "protocol": comparison.protocol,
+        "near_duplicates_grouped": config["data"].get("group_duplicates"),
+        "architectures": [_architecture(scored) for scored in comparison.ranking if scored.label in comparison.members],
+        "members": list(comparison.members),
+        "intervals": {name: vars(one) for name, one in intervals.items()},
+        "calibration": _calibration_facts(comparison),
+        "files": evidence_files(tables),
+        "versions": versions(),
+    }
+
+
+def _architecture(scored: Scored) -> dict[str, Any]:
+    assert scored.architecture is not None
+    run = scored.architecture.any_run
+    config = yaml.safe_load(run.folder.config.read_text())
+    trunk, trainer = config["backbone"], config["trainer"]
+    facts: dict[str, Any] = {
+        "label": scored.label,
+        "backbone": run.backbone,
+        "cut": trunk.get("cut"),
+        "weights": trunk.get("weights"),
+        "height": run.size[0],
+        "width": run.size[1],
+        "lambdas": list(run.lambdas),
+        "alpha": config["model"]["attention"].get("alpha"),
+        "epochs": trainer.get("max_epochs"),
+        "batch_size": trainer.get("batch_size"),
+        "optimizer": _plain(config["optim"]),
+        "mixup": trainer.get("mixup"),
+        "augmentation": _plain(config["data"].get("augmentation") or {}),
+        "preprocessing": _plain(config["data"]["preprocessing"]),
+        "seed": config["seed"],
+        "precision": run.folder.record().get("precision"),
+    }
+    return facts | ({"ema": trainer["ema"]} if "ema" in trainer else {})
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "_target_"}
+
+
+def _calibration_facts(comparison: Comparison) -> dict[str, Any]:
+    found, facts = out_of_fold(comparison.shown, comparison.protocol), {}
+    for output in comparison.outputs:
+        cases = judged(found, found.probability, comparison.tasks, output)
+        curve = reliability(cases.truth, cases.probability)
+        line = calibration_line(cases.truth, cases.probability)
+        if curve is not None and line is not None:
+            facts[output] = {"brier": curve.brier, "slope": line.slope.value, "intercept": line.intercept.value}
+    return facts

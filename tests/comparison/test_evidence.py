@@ -1,0 +1,70 @@
+"""Everything that a comparison says, together: one page, the checklist's facts, and what older runs cannot say."""
+
+from pathlib import Path
+
+import pytest
+
+from liverattn.comparison.architectures import finished_runs, group_architectures
+from liverattn.comparison.evidence import claim_facts, evidence_files, evidence_tables, write_evidence
+from liverattn.comparison.held_out import out_of_fold
+from liverattn.comparison.members import candidates
+from liverattn.comparison.results import Comparison, compare
+from liverattn.comparison.scored import rank, read
+from liverattn.evaluation.intervals import bootstrap_scores
+from tests.finished_runs import TWO_TASKS, Cohort, write_architecture
+
+COHORT = Cohort(counts=(30, 0, 0, 0, 15, 15), tasks=TWO_TASKS, repeats=2)
+
+
+def compared(outputs: Path, protocol: str = "last") -> Comparison:
+    found = candidates(group_architectures(finished_runs(outputs)), None, inner=protocol == "inner", repeats=None)
+    ranking = rank(read(found), protocol)
+    return compare(ranking, [one.label for one in ranking], None, protocol, are_named=False)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    outputs = tmp_path_factory.mktemp("evidence")
+    for name, noise in (("a", 0.5), ("b", 1.0)):
+        write_architecture(outputs, name, COHORT, [0, 1], noise=noise, inner_folds=4, backbone__name=name)
+    return compared(outputs, "inner")
+
+
+def test_one_page_holds_every_table_and_figure(comparison: Comparison, tmp_path: Path) -> None:
+    tables = evidence_tables(comparison)
+    write_evidence(comparison, tables, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(evidence_files(tables))
+    page = (tmp_path / "evidence.md").read_text()
+    assert all(table.markdown() in page for table in tables) and page.count("![") == 3
+    assert "metadata alone" in page and "center prior" in page and "Research use only" in page
+    claim = (tmp_path / "claim.md").read_text()
+    assert "intervals.md" in claim and "| 44 |" in claim
+    assert not any(image in page + claim for image in COHORT.images)  # nothing here names an image
+
+
+def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison) -> None:
+    tables = evidence_tables(comparison)
+    facts = claim_facts(comparison, tables)
+    assert facts["images"] == facts["patients"] == 60 and facts["positives"] == {"lesion": 30, "malignancy": 15}
+    assert (facts["folds"], facts["repeats"], facts["fold_runs"], facts["inner_folds"]) == (3, 2, 6, 4)
+    assert [one["backbone"] for one in facts["architectures"]] == ["a", "b"] and "ema" not in facts["architectures"][0]
+    found = out_of_fold(comparison.shown, "inner")
+    expected = bootstrap_scores(found.truth, found.probability, found.patients, comparison.tasks)
+    assert facts["intervals"]["lesion"] == vars(expected["lesion"])
+    row = next(r for t in tables if t.name == "calibration" for r in t.rows if r.cells[:2] == ["lesion", "ensemble"])
+    assert facts["calibration"]["lesion"]["brier"] == row.cells[4].mean  # type: ignore[union-attr]
+
+
+def test_runs_of_an_older_version_say_what_they_can(tmp_path: Path) -> None:
+    write_architecture(tmp_path, "a", COHORT, [0, 1])
+    for path in tmp_path.rglob("cases.parquet"):
+        path.unlink()
+    (tmp_path / "there").mkdir()
+    for stale in ("subgroups.md", "table3.csv"):
+        (tmp_path / "there" / stale).write_text("of other data, under the same name")
+    older = compared(tmp_path)
+    tables = evidence_tables(older)
+    assert {table.name for table in tables}.isdisjoint({"subgroups", "table3"})
+    write_evidence(older, tables, tmp_path / "there")
+    assert {path.name for path in (tmp_path / "there").iterdir()} == set(evidence_files(tables))
+    assert "metadata alone" not in (tmp_path / "there" / "intervals.md").read_text()
