@@ -14,6 +14,29 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class Standardization(nn.BatchNorm2d):
+    r"""Features x to :math:`(x_k - \mu_k) / (\sigma_k \sqrt{C})`: a vector of them has a squared length of about 1.
+
+    The paper puts its heads on the feature map as it is. After a ReLU all features are positive and of very different
+    size: a linear head learns slowly from them, and tolerates a rate of about 4 / |z|^2, another one for every trunk.
+    Attention head and dense layer stay linear in x: mean and deviation of the trained network are constants that could
+    be multiplied into their weights, and Eq. 3's weights sum to 1, so features may as well be standardized after
+    pooling. There are no parameters.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) in float32, by the statistics of the batch in training, by their running means otherwise."""
+        with torch.autocast(features.device.type, enabled=False):
+            precise = features if features.dtype == torch.float64 else features.float()
+            return super().forward(precise) / math.sqrt(self.num_features)
+
+
 class LesionClassifier(nn.Module):
     """Trunk, supervised attention, and one dense layer.
 
@@ -41,6 +64,7 @@ class LesionClassifier(nn.Module):
                 "Expected model.attention.lambdas to hold one or more numbers that are not negative, "
                 f"but got {list(self.lambdas)}."
             )
+        self.standardization = Standardization(trunk.channels)
         self.attention = AttentionHead(trunk.channels)
         self.head = nn.Linear(trunk.channels * len(self.lambdas), outputs)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -60,11 +84,10 @@ class LesionClassifier(nn.Module):
         """
         if image.dim() != 4 or image.shape[1] != 1:
             raise ValueError(f"Expected `image` of shape (B, 1, H, W), but got {tuple(image.shape)}.")
-        features = self.trunk((image / 255 - self.mean) / self.std)
-        scores = self.attention(features).float()
-        pooled = attention_pool(features, scores, self.lambdas)
+        features = self.standardization(self.trunk((image / 255 - self.mean) / self.std))
         with torch.autocast(image.device.type, enabled=False):
-            return self.head(pooled), scores
+            scores = self.attention(features)
+            return self.head(attention_pool(features, scores, self.lambdas)), scores
 
     @torch.no_grad()
     def grid(self, height: int, width: int) -> tuple[int, int]:

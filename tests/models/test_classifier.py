@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from liverattn.errors import InputError
+from liverattn.models.attention import attention_pool
 from liverattn.models.backbones import Backbone, build_backbone
-from liverattn.models.classifier import LesionClassifier
+from liverattn.models.classifier import LesionClassifier, Standardization
 
 
 class Recorder(nn.Module):
@@ -75,20 +76,52 @@ def test_normalization_is_that_of_torchvision() -> None:
 
 
 def test_logits_by_hand() -> None:
-    network = LesionClassifier(Backbone(Recorder(), 3), lambdas=(1.0,), outputs=1)
+    network = LesionClassifier(Backbone(Recorder(), 3), lambdas=(1.0,), outputs=1).eval()
+    length = math.sqrt(3)  # that standardization divides by; mean 0 and deviation 1 so far
     with torch.no_grad():
-        network.head.weight.copy_(torch.tensor([[1.0, 10.0, 100.0]]))
+        network.head.weight.copy_(torch.tensor([[1.0, 10.0, 100.0]]) * length)
         network.head.bias.fill_(0.5)
-        network.attention.weight[0, 0, 0, 0] = 0.229 / 0.485  # s = -1 on black, -1 + 1 / 0.485 on white
+        network.attention.weight[0, 0, 0, 0] = length * 0.229 / 0.485  # s = -1 on black, -1 + 1 / 0.485 on white
     image = torch.zeros(1, 1, 3, 6)
     image[..., 3:] = 255
     logits, scores = network(image)
     bright = -1 + 1 / 0.485
-    torch.testing.assert_close(scores, torch.tensor([[[[-1.0, bright]]]]))
+    torch.testing.assert_close(scores, torch.tensor([[[[-1.0, bright]]]]), rtol=1e-4, atol=1e-4)
     p = [1 / (1 + math.exp(1)), 1 / (1 + math.exp(-bright))]
     share = p[1] / sum(p)  # of white, the same in all channels
     color = [(share - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
-    assert logits.item() == pytest.approx(color[0] + 10 * color[1] + 100 * color[2] + 0.5, rel=1e-5)
+    assert logits.item() == pytest.approx(color[0] + 10 * color[1] + 100 * color[2] + 0.5, rel=1e-4)
+
+
+def test_standardized_features_have_a_squared_length_of_one() -> None:
+    features = (
+        5 + torch.randn(4, 8, 6, 7, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 9)[:, None, None]
+    )
+    standardized = Standardization(8)(features)
+    assert standardized.square().sum(dim=1).mean().item() == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(standardized.mean(dim=(0, 2, 3)), torch.zeros(8), rtol=0, atol=1e-6)
+    assert not list(Standardization(8).parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Standardization(8)(features.bfloat16()).dtype == torch.float32
+
+
+def test_standardization_can_be_multiplied_into_the_heads(network: LesionClassifier) -> None:
+    network.train()
+    network(gray_images())  # its running statistics are no longer 0 and 1
+    network.eval()
+    features = network.trunk((gray_images() / 255 - network.mean) / network.std)
+    logits, scores = network(gray_images())
+    statistics, channels = network.standardization, features.shape[1]
+    assert statistics.running_mean is not None and statistics.running_var is not None
+    gain = 1 / ((statistics.running_var + statistics.eps) * channels).sqrt()
+    weight = network.attention.weight[0, :, 0, 0] * gain
+    bias = network.attention.bias - weight @ statistics.running_mean
+    torch.testing.assert_close(scores[:, 0], torch.einsum("bchw,c->bhw", features, weight) + bias)
+    pooled = attention_pool(features, scores, network.lambdas)  # of the paper's own features
+    whole = network.head.weight * gain.repeat(2)
+    torch.testing.assert_close(
+        logits, pooled @ whole.T + network.head.bias - whole @ statistics.running_mean.repeat(2), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_grid_is_read_from_the_map_and_changes_nothing(network: LesionClassifier) -> None:
@@ -148,7 +181,7 @@ def test_losses_reach_every_part(network: LesionClassifier) -> None:
 def test_state_dict_holds_what_is_learned_only(network: LesionClassifier) -> None:
     names = network.state_dict().keys()
     assert not {"mean", "std"} & names
-    assert {name.split(".")[0] for name in names} == {"trunk", "attention", "head"}
+    assert {name.split(".")[0] for name in names} == {"trunk", "standardization", "attention", "head"}
     assert network.to(torch.float64).mean.dtype == torch.float64  # yet they follow the network
 
 
