@@ -16,17 +16,36 @@ if TYPE_CHECKING:
     from liverattn.comparison.scored import Scored
 
 
+SELECTION = "selection"
+ON_SELECTION = (
+    "Judged on the cases of the inner splits, which were neither trained on nor held out: settings may be chosen by "
+    "these numbers without touching the held-out folds. An image can be in several inner splits, or in none."
+)
+
+
 @verb("compare")
 def main(cfg: DictConfig) -> None:
     """Find the fold runs, test, write and show the table."""
     from liverattn.comparison.pairs import comparison_table
 
+    if cfg.cases not in ("held_out", SELECTION) or (cfg.cases == SELECTION and cfg.protocol.name == "paper"):
+        raise InputError(
+            f"Expected cases to be held_out, or {SELECTION} with protocol=inner or protocol=last, but got "
+            f"cases={cfg.cases} with protocol={cfg.protocol.name}."
+        )
     folder = Path(HydraConfig.get().runtime.output_dir)
     first, others = chosen(cfg)
     pairs = tested(cfg, first, others)
     table = comparison_table(pairs, first.tasks, cfg.protocol.name)
+    if cfg.cases == SELECTION:
+        table = table.with_note(ON_SELECTION)
     table.write(folder)
-    content = {"protocol": cfg.protocol.name, "draws": cfg.draws, "pairs": [pair.record() for pair in pairs]}
+    content = {
+        "protocol": cfg.protocol.name,
+        "cases": cfg.cases,
+        "draws": cfg.draws,
+        "pairs": [pair.record() for pair in pairs],
+    }
     write_json(folder / "compare.json", content)
     show([table])
     print(f"Folder: {folder}")
@@ -47,11 +66,12 @@ def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
     names = [str(cfg.a), *([] if given is None else [given] if isinstance(given, str) else given)]
     architectures = group_architectures(choose_data(finished_runs(Path(cfg.runs)), data, cfg.assignment))
     named = named_members(architectures, names)
-    found = candidates(architectures, named, inner=cfg.protocol.name == "inner", repeats=settings["repeats"])
+    inner = cfg.protocol.name == "inner" or cfg.cases == SELECTION
+    found = candidates(architectures, named, inner=inner, repeats=settings["repeats"])
     for note in found.notes:
         print(f"Note: {note}")
     assert named is not None
-    by_label = {scored.label: scored for scored in read(found)}
+    by_label = {scored.label: on_selection(scored) if cfg.cases == SELECTION else scored for scored in read(found)}
     first = by_label[named[0].label]
     if len(named) > 1:
         return first, [by_label[one.label] for one in named[1:]]
@@ -59,6 +79,17 @@ def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
     if not others:
         raise InputError(f"There is nothing to compare {first.label!r} with: no other architecture has its fold runs.")
     return first, others
+
+
+def on_selection(scored: "Scored") -> "Scored":
+    """The same fold runs judged on their inner splits, or what is missing for that."""
+    if (found := scored.on_selection()) is None:
+        raise InputError(
+            f"cases={SELECTION}: fold runs of {scored.label!r} recorded no predictions of their inner split, which "
+            "runs of this version with protocol=inner do. Remove their folders and run them again, or compare "
+            "cases=held_out."
+        )
+    return found
 
 
 def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pair]":
@@ -70,7 +101,8 @@ def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pa
             raise InputError(
                 f"Expected {name} to be a whole number of at least {int(name == 'draws')}, but got {cfg[name]}."
             )
-    return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed)
+    held_out = first.architecture.any_run.inner_folds if cfg.cases == SELECTION and first.architecture else None
+    return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed, folds=held_out)
 
 
 if __name__ == "__main__":

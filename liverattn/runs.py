@@ -11,8 +11,8 @@
 ``predictions.parquet``    one row per held-out case, task and protocol: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
                            ``logit_OUTPUT``, then attention quality; each task's rows come from the epoch that the
                            protocol chooses for it
-``selection.parquet``      the same of the cases that select under ``protocol=inner``: not trained on, and no held-out
-                           case had a part in it
+``selection.parquet``      the same of the cases that select under ``protocol=inner``, from the epochs that it chooses
+                           and from the last one: not trained on, and no held-out case had a part in it
 ``cases.parquet``          one row per held-out case: ``image_id``, ``site``, metadata, and the attention quality of a
                            map that was fitted on the training boxes and looks at no image
 ``metrics.json``           by protocol: AUC of every output and task, the score (Eq. 4), attention quality; written last

@@ -170,7 +170,7 @@ def write_run(
     run.write_predictions(predictions(cohort, held_out, protocols, noise, draw))
     write_table(case_table(cohort, held_out), run.cases)
     if selection:
-        write_table(predictions(cohort, selection, ["inner"], noise, draw), run.selection)
+        write_table(predictions(cohort, selection, ["inner", "last"], noise, draw), run.selection)
     run.metrics.write_text("{}")
     return run
 

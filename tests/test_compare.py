@@ -92,6 +92,32 @@ def test_against_all_others_with_holm(outputs: Path, command: Command) -> None:
     assert "protocol=last as well" not in result.out and "Holm: over the 3 comparisons" in result.out
 
 
+@pytest.mark.parametrize("protocol", ["inner", "last"])
+def test_settings_are_chosen_on_the_inner_splits(tmp_path: Path, command: Command, protocol: str) -> None:
+    for name, noise in (("good", 0.6), ("poor", 2.5)):
+        for fold in range(3):
+            write_run(tmp_path, name, COHORT, 0, fold, noise=noise, optim__trunk_rate=noise, inner_folds=4)
+    arguments = ["a=good", "cases=selection", f"protocol={protocol}", f"paths.outputs={tmp_path}", "draws=50"]
+    result = command(compare.main, *arguments)
+    assert result.status == 0, result.err
+    content = json.loads((tmp_path / "comparisons" / "compare" / "compare.json").read_text())
+    (pair,) = content["pairs"]  # metadata are of the held-out cases only
+    assert content["cases"] == "selection" and "inner splits" in result.out
+    tables = {run.path.parent.name: [] for run in find_runs(tmp_path / "runs")}
+    for run in find_runs(tmp_path / "runs"):
+        table = run.read_selection()
+        assert table is not None
+        tables[run.path.parent.name].append(table[(table["protocol"] == protocol) & (table["task"] == "lesion")])
+    aucs = {name: [roc_auc_score(t["truth_lesion"], t["logit_lesion"]) for t in own] for name, own in tables.items()}
+    expected = corrected_t_test(np.subtract(aucs["good"], aucs["poor"]), 1 / 3)  # one in four was judged
+    found = pair["quantities"]["lesion"]["tests"]["corrected t"]
+    assert found["p"] == pytest.approx(expected.p) and found["difference"] == pytest.approx(expected.difference)
+    by_image = pd.concat(tables["good"]).assign(p=lambda rows: expit(rows["logit_lesion"].to_numpy(np.float64)))
+    by_image = by_image.groupby("image_id")[["truth_lesion", "p"]].mean()
+    value = roc_auc_score(by_image["truth_lesion"], by_image["p"])
+    assert pair["quantities"]["lesion"]["first"]["value"] == pytest.approx(value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,6 +126,8 @@ def test_against_all_others_with_holm(outputs: Path, command: Command) -> None:
         (["a=good", "b=3"], "Expected b to be a name, a list of names, or null, but got 3"),
         (["a=good", "b=poor", "draws=0"], "Expected draws to be a whole number of at least 1, but got 0"),
         (["a=good", "b=poor", "protocol=inner"], "No architecture has all fold runs"),
+        (["a=good", "b=poor", "cases=selection"], "Expected cases to be held_out, or selection with protocol=inner"),
+        (["a=good", "b=poor", "cases=train"], "but got cases=train with protocol=paper"),
         (["a=good", "b=poor", "runs=nowhere"], "There is no finished run in nowhere"),
     ],
 )

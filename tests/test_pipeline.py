@@ -158,7 +158,10 @@ def test_an_inner_split_selects_and_the_held_out_fold_only_scores(
     assert numbers(run, "last")["auc"]["lesion"] == pytest.approx(aucs["held_out"][-1], abs=1e-12)
 
     selecting = run.read_selection()
-    assert selecting is not None and set(selecting["protocol"]) == {"inner"}
+    assert selecting is not None and set(selecting["protocol"]) == {"inner", "last"}
+    last = selecting[(selecting["protocol"] == "last") & (selecting["task"] == "lesion")]
+    assert roc_auc_score(last["truth_lesion"], last["logit_lesion"]) == pytest.approx(aucs["selection"][-1], abs=1e-12)
+    selecting = selecting[selecting["protocol"] == "inner"]
     assert set(selecting["image_id"]) == parts[1]  # neither trained on nor held out
     of_lesion = selecting[selecting["task"] == "lesion"]
     assert set(of_lesion["epoch"]) == {copy.epoch}

@@ -30,8 +30,8 @@ class HeldOut:
         quality: By protocol n rows of attention quality, from the copy of the first task that has one; empty where
             there are no single maps to measure (an ensemble's, or none was recorded).
         cases: n rows of ``cases.parquet``; None where a run has none.
-        selection: Predictions of the cases that selected the epochs under protocol ``inner``: neither trained on nor
-            held out; None without an inner split, or where a run has none.
+        selection: Predictions of the cases that selected the epochs under protocol ``inner``, by that protocol and
+            ``last``: neither trained on nor held out; None without an inner split, or where a run has none.
     """
 
     keys: pd.DataFrame
@@ -174,7 +174,9 @@ def _read_selection(name: str, run: FinishedRun, table: pd.DataFrame, images: Se
     cases = table.drop_duplicates("image_id").set_index("image_id").sort_index()
     if set(cases.index) != set(images):
         raise InputError(f"{name}: selection.parquet and the selection of split.json differ. {REMEDY}")
-    return _predictions(name, run, table, cases, ["inner"])
+    return _predictions(
+        name, run, table, cases, [name for name in ("inner", "last") if (table["protocol"] == name).any()]
+    )
 
 
 def _truth_columns(run: FinishedRun) -> list[str]:

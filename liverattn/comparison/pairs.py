@@ -60,7 +60,9 @@ class Pair:
         return {"first": self.first, "second": self.second, "quantities": quantities}
 
 
-def compare_pairs(first: Scored, others: Sequence[Scored], protocol: str, *, draws: int, seed: int) -> list[Pair]:
+def compare_pairs(
+    first: Scored, others: Sequence[Scored], protocol: str, *, draws: int, seed: int, folds: int | None = None
+) -> list[Pair]:
     """Test one architecture against each of the others.
 
     Args:
@@ -69,8 +71,9 @@ def compare_pairs(first: Scored, others: Sequence[Scored], protocol: str, *, dra
         protocol: That all of them served.
         draws: Bootstrap samples.
         seed: Of the draws.
+        folds: One so-manieth of the cases was judged and the others trained; None: as many as the fold runs say.
     """
-    pairs = [_pair(first, other, protocol, draws, seed) for other in others]
+    pairs = [_pair(first, other, protocol, draws, seed, folds) for other in others]
     names = list(pairs[0].tests)
     for name in names:
         adjusted = holm({str(k): pair.tests[name].p for k, pair in enumerate(pairs)})
@@ -79,7 +82,7 @@ def compare_pairs(first: Scored, others: Sequence[Scored], protocol: str, *, dra
     return pairs
 
 
-def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int) -> Pair:
+def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int, folds: int | None) -> Pair:
     inner, tasks = protocol == "inner", first.tasks
     one, other = (out_of_fold(scored.held_out[inner], protocol) for scored in (first, second))
     assert (one.images == other.images).all()
@@ -88,7 +91,7 @@ def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int) -
     drawn = bootstrap_tests(one.truth, one.probability, other.probability, one.patients, tasks, **options)
     tests = {(name, BOOTSTRAP): found for name, found in drawn.items()}
     tests |= {(name, DELONG): found for name, found in _delong(one, other, tasks).items()}
-    tests |= {(name, CORRECTED_T): found for name, found in _over_folds(first, second, protocol).items()}
+    tests |= {(name, CORRECTED_T): found for name, found in _over_folds(first, second, protocol, folds).items()}
     return Pair(first.label, second.label, {n: (values[0][n], values[1][n]) for n in values[0]}, tests, {})
 
 
@@ -105,10 +108,10 @@ def _delong(one: OutOfFold, other: OutOfFold, tasks: Sequence[Task]) -> dict[str
     return found
 
 
-def _over_folds(first: Scored, second: Scored, protocol: str) -> dict[str, PairedTest]:
+def _over_folds(first: Scored, second: Scored, protocol: str, folds: int | None) -> dict[str, PairedTest]:
     key = (protocol == "inner", protocol)
     one, other = first.by_fold[key], second.by_fold[key]
-    folds = len({fold for _, fold in first.cells(inner=key[0])})
+    folds = len({fold for _, fold in first.cells(inner=key[0])}) if folds is None else folds
     values = {**one.outputs, **one.tasks, "score": one.score}
     others = {**other.outputs, **other.tasks, "score": other.score}
     # Of k folds, one is held out and the others train; with an inner split a little fewer.

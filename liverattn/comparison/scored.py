@@ -1,7 +1,7 @@
 """An architecture or the ensemble with its numbers, under every protocol that its runs serve."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -76,6 +76,23 @@ class Scored:
             return []
         found = self.held_out[inner].keys[["repeat", "fold"]].drop_duplicates()
         return sorted((int(repeat), int(fold)) for repeat, fold in found.to_numpy())
+
+    def on_selection(self) -> "Scored | None":
+        """The same fold runs judged on the cases of their inner splits: to choose settings without the held-out folds.
+
+        Returns:
+            With protocols ``inner`` (flattered: these cases chose the epoch) and ``last``; None without such cases.
+        """
+        selection = self.held_out[True].selection if True in self.held_out else None
+        if selection is None:
+            return None
+        return replace(
+            self,
+            held_out={
+                name == "inner": replace(selection, probabilities={name: values})
+                for name, values in selection.probabilities.items()
+            },
+        )
 
     def record(self) -> dict[str, Any]:
         """The run folders that it rests on and all its numbers, for ``metrics.json``."""

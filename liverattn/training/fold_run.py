@@ -196,14 +196,15 @@ class FoldRun:
         rows, grid = self.rows, self.model.grid(*self.cases.size)
         write_table(case_table(rows.held_out, rows.train, self.manifest, self.cases, grid), self.run.cases)
         if "inner" in chosen:
+            served = {protocol: chosen[protocol] for protocol in ("inner", "last")}
             selecting = {
                 epoch: epoch_predictions(
                     recorded[epoch].only(self._selecting), self.manifest, self.cases, self.truth, self.tasks,
                     self.model.lambdas,
                 )
-                for epoch in set(chosen["inner"].values())
+                for epochs in served.values() for epoch in epochs.values()
             }  # fmt: skip
-            write_table(fold_predictions(selecting, {"inner": chosen["inner"]}), self.run.selection)
+            write_table(fold_predictions(selecting, served), self.run.selection)
 
     def _track(self, logger: Any, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         if logger is None:
