@@ -7,13 +7,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from liverattn.comparison.explained import Explained
+from liverattn.comparison.groups import Mask, thirds_by_size
 from liverattn.comparison.numbers import interval_number
 from liverattn.data.manifest import LESION_TYPES
 from liverattn.evaluation.intervals import Interval, bootstrap_statistic, wilson
 from liverattn.reporting.results import Number, ResultTable, Row
 
 Floats = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 
 MEASURES = {"energy": "energy in boxes", "lift": "lift", "average_precision": "average precision", "iou": "IoU at 0.5"}
 DIFFUSENESS = {"peak": "max sigmoid(s)", "entropy": "entropy"}
@@ -73,25 +73,9 @@ def _sections(boxed: pd.DataFrame) -> list[list[tuple[str, Mask]]]:
         [("all lesion images", np.ones(len(boxed), bool))],
         [(kind, (boxed["type"] == kind).to_numpy(bool)) for kind in LESION_TYPES],
         [("benign", malignant == 0), ("malignant", malignant == 1)],
-        size_groups(boxed["chance"].to_numpy(np.float64)),
+        thirds_by_size(boxed["chance"].to_numpy(np.float64)),
     ]
     return [[(name, mask) for name, mask in section if mask.any()] for section in sections]
-
-
-def size_groups(share: Floats) -> list[tuple[str, Mask]]:
-    """Thirds of the images by the share that their boxes cover, named by their limits.
-
-    Args:
-        share: (n,) in [0, 1].
-    """
-    if not len(share):
-        return []
-    low, high = np.quantile(share, [1 / 3, 2 / 3])
-    return [
-        (f"boxes cover up to {100 * low:.2g} %", share <= low),
-        (f"{100 * low:.2g} to {100 * high:.2g} %", (share > low) & (share <= high)),
-        (f"more than {100 * high:.2g} %", share > high),
-    ]
 
 
 def _quality(cases: pd.DataFrame) -> list[int | Number]:

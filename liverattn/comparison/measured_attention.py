@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from liverattn.comparison.attention_quality import FEWEST, mean_interval, size_groups
+from liverattn.comparison.attention_quality import FEWEST, mean_interval
+from liverattn.comparison.groups import Group, lesion_kinds, thirds_by_size
 from liverattn.comparison.held_out import HeldOut
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
@@ -99,23 +100,13 @@ def _baselines(found: Mapping[str, HeldOut]) -> Iterator[MeasuredMap]:
         yield MeasuredMap(f"center prior{of_grid}", known[list(CENTER.values())].set_axis(list(CENTER), axis=1))
 
 
-def _groups(
-    held_out: HeldOut, share: NDArray[np.float64], tasks: Sequence[Task]
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _groups(held_out: HeldOut, share: NDArray[np.float64], tasks: Sequence[Task]) -> Iterator[Group]:
     """Of lesion images with boxes: all, thirds by the share that the boxes cover, and by what each output says."""
     boxed = ~np.isnan(share)
     yield ALL, boxed
-    for name, third in size_groups(share[boxed]):
-        mask = np.zeros(len(share), bool)
-        mask[np.flatnonzero(boxed)[third]] = True
-        yield name, mask
     truth = _per_image(held_out, pd.DataFrame(held_out.truth)).to_numpy(np.float64)
-    names = [name for task in tasks for name in task.outputs]
-    for k, name in enumerate(names):
-        if name == "lesion":
-            continue
-        kinds = [("benign", 0), ("malignant", 1)] if name == "malignancy" else [(name, 1)]
-        yield from ((kind, mask) for kind, label in kinds if (mask := boxed & (truth[:, k] == label)).any())
+    kinds = lesion_kinds(truth, [name for task in tasks for name in task.outputs])
+    yield from ((name, mask & boxed) for name, mask in [*thirds_by_size(share), *kinds] if (mask & boxed).any())
 
 
 def _cells(quality: pd.DataFrame, patients: NDArray[np.str_]) -> list[Number]:

@@ -6,16 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from liverattn.comparison.attention_quality import FEWEST, size_groups
+from liverattn.comparison.attention_quality import FEWEST
+from liverattn.comparison.groups import Group, lesion_kinds, thirds_by_size
 from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.intervals import Interval, bootstrap_statistic, weighted_aucs
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.reporting.results import Cell, Number, ResultTable, Row
-
-Mask = NDArray[np.bool_]
-Group = tuple[str, Mask]
 
 
 def subgroup_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]) -> ResultTable | None:
@@ -59,36 +57,16 @@ def _questions(
     """Every single-output task: its output, column, labels on the images it is judged on, and groups of images."""
     names = [name for task in tasks for name in task.outputs]
     shown = shows_lesion(truth, names)
-    sizes = _thirds_by_size(known)
+    sizes = thirds_by_size(known["center_chance"].to_numpy(np.float64))
     common = [*_by_brightness(known), *_by_site(known)]
     for task in (task for task in tasks if len(task.outputs) == 1):
         k = names.index(task.outputs[0])
         labels = np.where(shown | (not task.conditional), truth[:, k], np.nan)
         groups = [("all", np.ones(len(labels), bool)), *sizes]
         if task.outputs[0] == "lesion":
-            kinds = [*sizes, *_by_kind(truth, names)]
+            kinds = [*sizes, *lesion_kinds(truth, names)]
             groups = [groups[0], *((name, mask | (labels == 0)) for name, mask in kinds)]
         yield task.outputs[0], k, labels, [*groups, *common]
-
-
-def _thirds_by_size(known: pd.DataFrame) -> list[Group]:
-    share = known["center_chance"].to_numpy(np.float64)
-    boxed = np.flatnonzero(~np.isnan(share))
-    groups = []
-    for name, third in size_groups(share[boxed]):
-        mask = np.zeros(len(share), bool)
-        mask[boxed[third]] = True
-        groups.append((name, mask))
-    return groups
-
-
-def _by_kind(truth: NDArray[np.float64], names: Sequence[str]) -> list[Group]:
-    groups = []
-    for k, name in enumerate(names):
-        kinds = {"lesion": [], "malignancy": [("benign", 0), ("malignant", 1)]}.get(name, [(name, 1)])
-        lesion = shows_lesion(truth, names)
-        groups += [(kind, mask) for kind, label in kinds if (mask := lesion & (truth[:, k] == label)).any()]
-    return groups
 
 
 def _by_brightness(known: pd.DataFrame) -> list[Group]:

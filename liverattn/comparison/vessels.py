@@ -11,12 +11,12 @@ from liverattn.comparison.attention_quality import (
     UNDEFINED,
     WHAT_INTERVALS_ARE,
     Floats,
-    Mask,
     mean_interval,
     which_maps,
     with_enough,
 )
 from liverattn.comparison.explained import Explained
+from liverattn.comparison.groups import Mask
 from liverattn.comparison.numbers import interval_number
 from liverattn.data.sources.phantom import PhantomSource, prepared_vessels
 from liverattn.data.targets import boxes_to_mask, mask_to_grid

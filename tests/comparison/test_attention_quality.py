@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from liverattn.comparison.attention_quality import attention_table, mean_interval, size_groups, with_enough
+from liverattn.comparison.attention_quality import attention_table, mean_interval, with_enough
 from liverattn.comparison.explained import Explained, explain
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.subjects import one_run
@@ -72,17 +72,6 @@ def test_an_ensemble_says_which_map_is_measured(explained: Explained) -> None:
     notes = " ".join(attention_table(ensemble).notes)
     assert "weighted mean of the maps" in notes and "weighted mean" not in " ".join(attention_table(explained).notes)
     assert "protocol paper" in notes
-
-
-def test_thirds_by_size() -> None:
-    share = np.array([0.01, 0.20, 0.02, 0.05, 0.06, 0.30])
-    groups = size_groups(share)
-    assert [np.flatnonzero(mask).tolist() for _, mask in groups] == [[0, 2], [3, 4], [1, 5]]
-    low, high = np.quantile(share, [1 / 3, 2 / 3])
-    assert groups[0][0] == f"boxes cover up to {100 * low:.2g} %" and f"{100 * high:.2g} %" in groups[2][0]
-    equal = [mask.sum() for _, mask in size_groups(np.full(4, 0.1))]
-    assert equal == [4, 0, 0]
-    assert size_groups(np.zeros(0)) == []
 
 
 def test_few_images_have_no_limits() -> None:
