@@ -30,12 +30,13 @@ from liverattn.bundle.contents import (
 )
 from liverattn.comparison.architectures import Cell, FinishedRun, finished_runs, group_architectures
 from liverattn.comparison.held_out import OutOfFold, join, out_of_fold, read_folds
+from liverattn.comparison.pairs import auc_intervals
 from liverattn.comparison.results import Comparison, compare
 from liverattn.comparison.scored import Scored
 from liverattn.comparison.tables import protocols
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.errors import InputError
-from liverattn.evaluation.intervals import Interval, bootstrap_scores
+from liverattn.evaluation.intervals import Interval
 from liverattn.evaluation.operating_points import operating_points
 from liverattn.evaluation.scores import shows_lesion
 from liverattn.reporting.model_card import model_card
@@ -243,7 +244,7 @@ def _points(comparison: Comparison, scores: OutOfFold) -> dict[str, tuple[PointP
 
 
 def _metrics(comparison: Comparison, scores: OutOfFold) -> MetricsPart:
-    intervals = bootstrap_scores(scores.truth, scores.probability, scores.patients, comparison.tasks)
+    intervals = auc_intervals(comparison.ensemble, comparison.protocol)
     return MetricsPart(
         protocol=comparison.protocol,
         fold_runs=len(comparison.cells),

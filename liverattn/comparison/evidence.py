@@ -10,7 +10,7 @@ from liverattn.comparison.curves import roc_panels
 from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.measured_attention import attention_by_architecture, detection_table
 from liverattn.comparison.metadata_baseline import WHAT_IT_IS, metadata_baseline
-from liverattn.comparison.pairs import interval_table
+from liverattn.comparison.pairs import auc_intervals, interval_table
 from liverattn.comparison.probabilities import (
     calibration_panels,
     calibration_table,
@@ -23,7 +23,6 @@ from liverattn.comparison.scored import Scored
 from liverattn.comparison.subgroups import subgroup_table
 from liverattn.comparison.tables import pooled, protocols, table_2, table_3
 from liverattn.evaluation.calibration import calibration_line, reliability
-from liverattn.evaluation.intervals import bootstrap_scores
 from liverattn.files import replacing
 from liverattn.reporting.claim import claim_checklist
 from liverattn.reporting.figures import RESEARCH_ONLY, roc_folds_figure
@@ -95,7 +94,7 @@ def _page(tables: Sequence[ResultTable]) -> str:
 def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[str, Any]:
     """What :func:`~liverattn.reporting.claim.claim_checklist` is told."""
     found = out_of_fold(comparison.shown, comparison.protocol)
-    intervals = bootstrap_scores(found.truth, found.probability, found.patients, comparison.tasks)
+    intervals = auc_intervals(comparison.ensemble, comparison.protocol)
     run = comparison.ranking[0].architecture
     assert run is not None
     config = yaml.safe_load(run.any_run.folder.config.read_text())

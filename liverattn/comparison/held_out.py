@@ -12,7 +12,7 @@ from scipy.special import expit
 from liverattn.comparison.architectures import Architecture, Cell, FinishedRun
 from liverattn.errors import InputError
 from liverattn.evaluation.localization import AttentionQuality
-from liverattn.evaluation.scores import Task
+from liverattn.evaluation.scores import Task, shows_lesion
 
 SERVED = {False: ("paper", "last"), True: ("inner", "paper", "last")}
 REMEDY = "Remove the run folder(s) and run the fold(s) again."
@@ -67,6 +67,37 @@ def out_of_fold(held_out: HeldOut, protocol: str) -> OutOfFold:
     probability = pd.DataFrame(held_out.probabilities[protocol]).groupby(places).mean().to_numpy(np.float64)
     patients = held_out.keys["patient_id"].to_numpy(dtype=str)[first]
     return OutOfFold(images, patients, held_out.truth[first], probability)
+
+
+def on_one_scale(held_out: HeldOut, tasks: Sequence[Task]) -> HeldOut:
+    """Ranks within each fold run in the place of probabilities, so that fold runs can be put together.
+
+    Each fold run has a scale of its own: it ended in another epoch, on other cases. One AUC over several of them
+    compares across these scales and comes out too low, by more for one architecture than for another (Forman and Scholz
+    2010, "Apples-to-apples in cross-validation studies"). Folds are stratified, so equal ranks mean alike.
+
+    Args:
+        held_out: Probabilities by protocol.
+        tasks: With K outputs in all.
+
+    Returns:
+        The same with shares of the judged cases of the fold run that a case outranks, ties by half: in (0, 1). NaN
+        where an output is not judged (lesion-free images, if its task is conditional) or has no copy.
+    """
+    conditional = np.array([task.conditional for task in tasks for _ in task.outputs])
+    shown = shows_lesion(held_out.truth, [name for task in tasks for name in task.outputs])
+    judged, run = shown[:, None] | ~conditional, held_out.keys.groupby(["repeat", "fold"]).ngroup()
+    ranks = {
+        protocol: pd.DataFrame(np.where(judged, values, np.nan)).groupby(run.to_numpy())
+        for protocol, values in held_out.probabilities.items()
+    }
+    return replace(
+        held_out,
+        probabilities={
+            protocol: np.asarray((groups.rank() - 0.5) / groups.transform("count"), dtype=np.float64)
+            for protocol, groups in ranks.items()
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Attention quality of every architecture beside maps that look at no image, and attention as a second detector."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from liverattn.comparison.attention_quality import FEWEST, mean_interval
 from liverattn.comparison.groups import Group, lesion_kinds, thirds_by_size
-from liverattn.comparison.held_out import HeldOut
+from liverattn.comparison.held_out import HeldOut, on_one_scale
 from liverattn.comparison.numbers import interval_number
+from liverattn.comparison.pairs import ONE_SCORE
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.delong import delong_interval, delong_test
 from liverattn.evaluation.scores import Task
@@ -82,6 +83,7 @@ def attention_by_architecture(rows: Sequence[Scored], protocol: str, tasks: Sequ
 
 
 ALL = "all"
+BOTH = (Task("output", ("output", "peak"), 1.0, conditional=False),)  # detectors that are judged on all images
 
 
 def _baselines(found: Mapping[str, HeldOut]) -> Iterator[MeasuredMap]:
@@ -141,10 +143,12 @@ def detection_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]
         held_out = scored.held_out[protocol == "inner"]
         if not held_out.quality or held_out.quality[protocol]["peak"].isna().all():
             continue
+        peak = held_out.quality[protocol][["peak"]].to_numpy(np.float64)
+        both = np.column_stack([held_out.probabilities[protocol][:, [k]], peak])
+        scale = on_one_scale(replace(held_out, truth=held_out.truth[:, [k, k]], probabilities={protocol: both}), BOTH)
         columns = {
             "truth": held_out.truth[:, k],
-            "output": held_out.probabilities[protocol][:, k],
-            "peak": held_out.quality[protocol]["peak"],
+            **dict(zip(("output", "peak"), scale.probabilities[protocol].T, strict=True)),
         }
         found = _per_image(held_out, pd.DataFrame(columns))
         test = delong_test(found["truth"], found["peak"], found["output"])
@@ -155,6 +159,6 @@ def detection_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]
     if not made:
         return None
     columns_shown = ["architecture", "lesion output", "max sigmoid(s)", "difference (95 %)", "p"]
-    notes = ["Each image once, both averaged over repeats; intervals and paired test by DeLong."]
+    notes = [f"{ONE_SCORE} So is max sigmoid(s). Intervals and paired test by DeLong."]
     title = f"Detection by attention: AUC, protocol {protocol}"
     return ResultTable("detection", title, columns_shown, made, notes)

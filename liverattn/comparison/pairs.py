@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from liverattn.comparison.held_out import OutOfFold, out_of_fold
+from liverattn.comparison.held_out import OutOfFold, on_one_scale, out_of_fold
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.comparisons import bootstrap_tests, corrected_t_test, holm
 from liverattn.evaluation.delong import PairedTest, delong_test
-from liverattn.evaluation.intervals import Interval, bootstrap_scores
+from liverattn.evaluation.intervals import DRAWS, Interval, bootstrap_scores
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.reporting.results import Cell, Number, ResultTable, Row
 
 DELONG, BOOTSTRAP, CORRECTED_T = "DeLong", "bootstrap", "corrected t"
+ONE_SCORE = (
+    "One score per image: its rank within the fold run that held it out, averaged over repeats (a small ensemble, so a "
+    "little better than a single fold run). Ranks, because each fold run's probabilities have a scale of their own."
+)
 NOTES = (
-    "DeLong and bootstrap (percentile over drawn patients, stratified by lesion): out-of-fold probabilities averaged "
-    "over repeats to one score per image, so AUCs are over all folds at once.",
+    ONE_SCORE,
+    "DeLong and bootstrap (percentile over drawn patients, stratified by lesion) are made of these scores.",
     "Corrected t (Nadeau and Bengio 2003): differences of the AUCs of the same fold runs, variance times "
     "1/J + n_test/n_train.",
     "Detectable: the smallest true difference that such data would show (p < .05) with a probability of 80 %; a "
@@ -84,10 +88,10 @@ def compare_pairs(
 
 def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int, folds: int | None) -> Pair:
     inner, tasks = protocol == "inner", first.tasks
-    one, other = (out_of_fold(scored.held_out[inner], protocol) for scored in (first, second))
+    one, other = (out_of_fold(on_one_scale(scored.held_out[inner], tasks), protocol) for scored in (first, second))
     assert (one.images == other.images).all()
     options = {"draws": draws, "seed": seed}
-    values = [bootstrap_scores(s.truth, s.probability, s.patients, tasks, **options) for s in (one, other)]
+    values = [auc_intervals(scored, protocol, **options) for scored in (first, second)]
     drawn = bootstrap_tests(one.truth, one.probability, other.probability, one.patients, tasks, **options)
     tests = {(name, BOOTSTRAP): found for name, found in drawn.items()}
     tests |= {(name, DELONG): found for name, found in _delong(one, other, tasks).items()}
@@ -158,6 +162,19 @@ def _row(pair: Pair, name: str, test: str, *, begins: bool, single: bool) -> Row
     )
 
 
+def auc_intervals(scored: Scored, protocol: str, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
+    """Out-of-fold AUCs of every output and task, and ``score``, over all fold runs on one scale, each image once.
+
+    Args:
+        scored: An architecture or the ensemble.
+        protocol: That it served.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
+    found = out_of_fold(on_one_scale(scored.held_out[protocol == "inner"], scored.tasks), protocol)
+    return bootstrap_scores(found.truth, found.probability, found.patients, scored.tasks, draws=draws, seed=seed)
+
+
 def interval_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]) -> ResultTable:
     """Out-of-fold AUCs of every architecture, averaged over repeats, with 95 % intervals over patients.
 
@@ -170,15 +187,13 @@ def interval_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task])
     names += [output for task in tasks if len(task.outputs) > 1 for output in task.outputs]
     made = []
     for scored in rows:
-        found = out_of_fold(scored.held_out[protocol == "inner"], protocol)
-        values = bootstrap_scores(found.truth, found.probability, found.patients, tasks)
+        values = auc_intervals(scored, protocol)
         cells = [interval_number(values[name], 4 if name == "score" else 3) for name in names]
         made.append(Row([scored.label, *cells], begins_section=scored.architecture is None))
     notes = [
-        "One score per image: its out-of-fold probabilities averaged over repeats, which is a small ensemble and so a "
-        "little better than a single fold run; AUCs are over all folds at once.",
-        "Percentile bootstrap, 2 000 draws of patients, stratified by lesion: uncertainty from the patients, not from "
-        "training.",
+        ONE_SCORE,
+        "Expanded percentile bootstrap, 2 000 draws of patients, stratified by lesion: uncertainty from the patients, "
+        "not from training.",
     ]
     title = f"AUC with 95 % intervals, protocol {protocol}"
     return ResultTable("intervals", title, ["architecture", *names], made, notes)

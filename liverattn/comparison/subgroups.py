@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from liverattn.comparison.attention_quality import FEWEST
 from liverattn.comparison.groups import Group, lesion_kinds, thirds_by_size
-from liverattn.comparison.held_out import out_of_fold
+from liverattn.comparison.held_out import on_one_scale, out_of_fold
 from liverattn.comparison.numbers import interval_number
+from liverattn.comparison.pairs import ONE_SCORE
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.intervals import Interval, bootstrap_statistic, weighted_aucs
 from liverattn.evaluation.scores import Task, shows_lesion
@@ -32,18 +33,18 @@ def subgroup_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task])
         return None
     known = held_out.cases.groupby(held_out.keys["image_id"].to_numpy(dtype=str)).first()
     truth = out_of_fold(held_out, protocol).truth
-    probabilities = [out_of_fold(one.held_out[protocol == "inner"], protocol).probability for one in rows]
+    scales = [on_one_scale(one.held_out[protocol == "inner"], tasks) for one in rows]
+    scores = [out_of_fold(one, protocol).probability for one in scales]
     patients = out_of_fold(held_out, protocol).patients
     made = []
     for output, k, labels, groups in _questions(truth, known, tasks):
         for number, (name, mask) in enumerate(groups):
             inside = np.where(mask, labels, np.nan)
             counts: list[Cell] = [int((inside == 1).sum()), int((inside == 0).sum())]
-            areas = [_area(inside, probability[:, k], patients) for probability in probabilities]
+            areas = [_area(inside, score[:, k], patients) for score in scores]
             made.append(Row([output, name, *counts, *areas], begins_section=number == 0))
     notes = [
-        "One probability per image, averaged over repeats; AUC with percentile intervals over 2 000 draws of patients, "
-        f"none where a class has fewer than {FEWEST} images.",
+        f"{ONE_SCORE} Intervals over 2 000 draws of patients, none where a class has fewer than {FEWEST} images.",
         "Lesion, by size, type or kind: the lesion images of that group against all lesion-free ones. Sizes: thirds by "
         "the share of the prepared image that the boxes cover; m: thirds of the brightness that Eq. 1 divides by.",
     ]

@@ -6,11 +6,10 @@ import pytest
 
 from liverattn.comparison.architectures import finished_runs, group_architectures
 from liverattn.comparison.evidence import claim_facts, evidence_files, evidence_tables, write_evidence
-from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.members import candidates
+from liverattn.comparison.pairs import auc_intervals
 from liverattn.comparison.results import Comparison, compare
 from liverattn.comparison.scored import rank, read
-from liverattn.evaluation.intervals import bootstrap_scores
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture
 
 COHORT = Cohort(counts=(30, 0, 0, 0, 15, 15), tasks=TWO_TASKS, repeats=2)
@@ -48,9 +47,7 @@ def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison)
     assert facts["images"] == facts["patients"] == 60 and facts["positives"] == {"lesion": 30, "malignancy": 15}
     assert (facts["folds"], facts["repeats"], facts["fold_runs"], facts["inner_folds"]) == (3, 2, 6, 4)
     assert [one["backbone"] for one in facts["architectures"]] == ["a", "b"] and "ema" not in facts["architectures"][0]
-    found = out_of_fold(comparison.shown, "inner")
-    expected = bootstrap_scores(found.truth, found.probability, found.patients, comparison.tasks)
-    assert facts["intervals"]["lesion"] == vars(expected["lesion"])
+    assert facts["intervals"]["lesion"] == vars(auc_intervals(comparison.ensemble, "inner")["lesion"])
     row = next(r for t in tables if t.name == "calibration" for r in t.rows if r.cells[:2] == ["lesion", "ensemble"])
     assert facts["calibration"]["lesion"]["brier"] == row.cells[4].mean  # type: ignore[union-attr]
 

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from liverattn.comparison.architectures import finished_runs
 from liverattn.comparison.consistency import check_folds
-from liverattn.comparison.held_out import join
+from liverattn.comparison.held_out import join, on_one_scale
 from liverattn.errors import InputError
+from liverattn.evaluation.scores import auc
 from liverattn.runs import RunFolder, write_table
 from tests.comparison.held_out_runs import COHORT, change, change_split, read_all
 from tests.finished_runs import write_architecture
@@ -183,3 +185,21 @@ def test_predictions_of_the_inner_splits(tmp_path: Path) -> None:
         read_all(tmp_path, inner=True)
     first.unlink()
     assert join(read_all(tmp_path, inner=True)).selection is None
+
+
+def test_ranks_put_fold_runs_on_one_scale(tmp_path: Path, run: RunFolder) -> None:
+    before = join(read_all(tmp_path))
+    tasks = finished_runs(tmp_path)[0].tasks
+    # One fold run whose probabilities are all higher changes nothing: order within the runs is all that counts.
+    change(run, lambda table: table.assign(logit_lesion=3 * table["logit_lesion"] + 9))
+    after = join(read_all(tmp_path))
+    ranks, again = (on_one_scale(held_out, tasks).probabilities["last"] for held_out in (before, after))
+    np.testing.assert_array_equal(ranks, again)
+    assert auc(before.truth[:, 0], after.probabilities["last"][:, 0]) != auc(before.truth[:, 0], ranks[:, 0])
+    for fold in range(3):
+        rows = (before.keys["fold"] == fold).to_numpy()
+        assert sorted(ranks[rows, 0]) == [0.125, 0.375, 0.625, 0.875]  # four images
+        lesion = before.truth[rows, 0] == 1
+        assert sorted(ranks[rows, 1][lesion]) == [0.25, 0.75] and np.isnan(ranks[rows, 1][~lesion]).all()
+        within = auc(before.truth[rows, 0], before.probabilities["last"][rows, 0])
+        assert auc(before.truth[rows, 0], ranks[rows, 0]) == within

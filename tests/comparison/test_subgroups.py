@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from liverattn.comparison.architectures import finished_runs, group_architectures
-from liverattn.comparison.held_out import out_of_fold
+from liverattn.comparison.held_out import on_one_scale, out_of_fold
 from liverattn.comparison.members import candidates
 from liverattn.comparison.scored import Scored, read
 from liverattn.comparison.subgroups import subgroup_table
@@ -35,7 +35,7 @@ def rows(scored: Scored) -> dict[tuple[str, str], tuple[int, int, Number]]:
 
 @pytest.fixture(scope="module")
 def images(scored: Scored) -> pd.DataFrame:
-    found = out_of_fold(scored.held_out[False], "last")
+    found = out_of_fold(on_one_scale(scored.held_out[False], scored.tasks), "last")
     table = pd.DataFrame({"lesion": found.truth[:, 0], "malignancy": found.truth[:, 1]}, index=found.images)
     table["share"] = share(COHORT, list(found.images))
     table["p"], table["q"] = found.probability[:, 0], found.probability[:, 1]
