@@ -1,5 +1,6 @@
 """Small bundles: untrained networks with everything around them as it is in a real one."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ def network(part: ArchitecturePart, seed: int, outputs: int = 2) -> LesionClassi
     random = torch.Generator().manual_seed(seed)
     for weights in built.parameters():
         weights.copy_(torch.randn(weights.shape, generator=random) * (0.3 if weights.dim() == 1 else 0.1))
+    for head in (built.attention, built.head):  # standardized features are short
+        head.weight.mul_(math.sqrt(built.trunk.channels))
     return built
 
 
