@@ -89,9 +89,11 @@ def _drawn_test(difference: float, drawn: NDArray[np.float64], level: float = LE
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values adjusted for several comparisons (Holm 1979), by statsmodels; NaN stays NaN and does not count."""
-    from statsmodels.stats.multitest import multipletests
+    """P-values adjusted for several comparisons (Holm 1979); NaN stays NaN and does not count.
 
-    known = {name: p for name, p in p_values.items() if not math.isnan(p)}
-    adjusted = multipletests(list(known.values()), method="holm")[1].tolist() if known else []
-    return {**p_values, **dict(zip(known, adjusted, strict=True))}
+    Four lines of our own: statsmodels' ``multipletests`` collects garbage in every call, .4 s each.
+    """
+    known = sorted((p, name) for name, p in p_values.items() if not math.isnan(p))
+    factors = np.arange(len(known), 0, -1)
+    adjusted = np.maximum.accumulate(factors * np.array([p for p, _ in known])).clip(max=1)
+    return {**p_values, **{name: float(p) for (_, name), p in zip(known, adjusted, strict=True)}}
