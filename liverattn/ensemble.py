@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     show(tables, SHOWN)
     track(cfg, comparison, tables, folder)
     pack(comparison, cfg.bundle, folder)
-    print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.md'}")
+    print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.html'}")
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
     print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))

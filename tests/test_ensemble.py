@@ -44,11 +44,12 @@ def names(outputs: Path) -> set[str]:
 
 
 TABLES = (
-    "table2", "intervals", "protocols", "pooled", "attention", "detection", "calibration", "operating_points",
-    "subgroups",
+    "table2", "intervals", "compare", "protocols", "pooled", "attention", "detection", "calibration",
+    "operating_points", "subgroups",
 )  # fmt: skip
 FILES = {f"{name}.{suffix}" for name in TABLES for suffix in ("md", "csv", "tex")} | {
-    "figure5.png", "calibration.png", "decision.png", "evidence.md", "claim.md", "predictions.parquet", "metrics.json",
+    "figure5.png", "calibration.png", "decision.png", "evidence.html", "claim.md", "predictions.parquet",
+    "metrics.json",
 }  # fmt: skip
 TABLE_3 = {"table3.md", "table3.csv", "table3.tex"}
 

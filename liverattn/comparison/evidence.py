@@ -10,7 +10,7 @@ from liverattn.comparison.curves import roc_panels
 from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.measured_attention import attention_by_architecture, detection_table
 from liverattn.comparison.metadata_baseline import WHAT_IT_IS, metadata_baseline
-from liverattn.comparison.pairs import auc_intervals, interval_table
+from liverattn.comparison.pairs import auc_intervals, compare_pairs, comparison_table, interval_table
 from liverattn.comparison.probabilities import (
     calibration_panels,
     calibration_table,
@@ -23,9 +23,11 @@ from liverattn.comparison.scored import Scored
 from liverattn.comparison.subgroups import subgroup_table
 from liverattn.comparison.tables import pooled, protocols, table_2, table_3
 from liverattn.evaluation.calibration import calibration_line, reliability
+from liverattn.evaluation.intervals import DRAWS
 from liverattn.files import replacing
 from liverattn.reporting.claim import claim_checklist
-from liverattn.reporting.figures import RESEARCH_ONLY, roc_folds_figure
+from liverattn.reporting.evidence import EvidenceSection, write_evidence_page
+from liverattn.reporting.figures import roc_folds_figure
 from liverattn.reporting.probability_figures import calibration_figure, decision_figure
 from liverattn.reporting.results import ResultTable
 from liverattn.tracking import versions
@@ -35,6 +37,44 @@ FIGURES = {
     "calibration.png": "Reliability of the ensemble",
     "decision.png": "Decision curves",
 }
+# Title, question, tables and figures of each section of the page.
+SECTIONS = (
+    (
+        "How good are they?",
+        "AUCs on held-out cases, the intervals that patients leave, and what image metadata reach without any network.",
+        ("table2", "table3", "intervals"),
+        ("figure5.png",),
+    ),
+    (
+        "Is the ensemble better?",
+        "Paired tests on the same images; the last column is the smallest difference that could have been seen.",
+        ("compare",),
+        (),
+    ),
+    (
+        "What does selection add?",
+        "The same trainings scored three ways, and the scales that fold runs have of their own.",
+        ("protocols", "pooled"),
+        (),
+    ),
+    (
+        "Where do the networks look?",
+        "Attention that is no better than the center prior has not found the lesion.",
+        ("attention", "detection"),
+        (),
+    ),
+    (
+        "Can the probabilities be trusted?",
+        "Slope 1 and intercept 0 are calibrated; thresholds come from cases that they are not judged on.",
+        ("calibration", "operating_points"),
+        ("calibration.png", "decision.png"),
+    ),
+    ("For whom does it work?", "The ensemble in parts of the cases.", ("subgroups",), ()),
+)
+CHOSEN_BY_THESE = (
+    "The members are the best by the same held-out cases, which flatters the ensemble against what was left out. Name "
+    "them beforehand (members=[...]) for a test without this."
+)
 
 
 def evidence_tables(comparison: Comparison) -> list[ResultTable]:
@@ -46,6 +86,7 @@ def evidence_tables(comparison: Comparison) -> list[ResultTable]:
         table_2(comparison),
         table_3(comparison),
         intervals if baseline is None else intervals.with_note(WHAT_IT_IS),
+        paired_tests(comparison, beside),
         protocols(comparison),
         pooled(comparison),
         attention_by_architecture(comparison.ranking, protocol, tasks),
@@ -57,15 +98,26 @@ def evidence_tables(comparison: Comparison) -> list[ResultTable]:
     return [table for table in made if table is not None]
 
 
+def paired_tests(comparison: Comparison, beside: Sequence[Scored]) -> ResultTable | None:
+    """The ensemble against every architecture that it is not itself, and against ``beside``; None without any."""
+    others = [scored for scored in comparison.ranking if (scored.label,) != comparison.members]
+    others += beside
+    if not others:
+        return None
+    pairs = compare_pairs(comparison.ensemble, others, comparison.protocol, draws=DRAWS, seed=0)
+    table = comparison_table(pairs, comparison.tasks, comparison.protocol)
+    return table if comparison.are_named else table.with_note(CHOSEN_BY_THESE)
+
+
 def write_evidence(comparison: Comparison, tables: Sequence[ResultTable], folder: Path) -> None:
-    """Write the tables, the figures, ``evidence.md`` with all of them, and ``claim.md``.
+    """Write the tables, the figures, ``evidence.html`` with all of them, and ``claim.md``.
 
     Args:
         comparison: That the tables were made of.
         tables: See :func:`evidence_tables`.
         folder: What an earlier comparison left there and this one does not have is removed.
     """
-    for name in ("table3", "attention", "detection", "subgroups"):
+    for name in {name for _, _, names, _ in SECTIONS for name in names} - {table.name for table in tables}:
         for path in folder.glob(f"{name}.*"):
             path.unlink()
     for table in tables:
@@ -74,21 +126,43 @@ def write_evidence(comparison: Comparison, tables: Sequence[ResultTable], folder
     calibration_figure(calibration_panels(comparison.ensemble, comparison.protocol), folder / "calibration.png")
     rows = [row for row in (comparison.ensemble, metadata_baseline(comparison.ensemble)) if row is not None]
     decision_figure(decision_panels(rows, comparison.protocol), folder / "decision.png")
-    pages = {"evidence.md": _page(tables), "claim.md": claim_checklist(claim_facts(comparison, tables))}
-    for name, text in pages.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text)
+    facts = claim_facts(comparison, tables)
+    with replacing(folder / "claim.md") as temporary:
+        temporary.write_text(claim_checklist(facts))
+    write_evidence_page(
+        f"{folder.name}, {facts['data']}", _shown(facts), _sections(tables, folder), folder / "evidence.html"
+    )
 
 
 def evidence_files(tables: Sequence[ResultTable]) -> list[str]:
     """Names of all files that :func:`write_evidence` leaves."""
     of_tables = [f"{table.name}.{suffix}" for table in tables for suffix in ("md", "csv", "tex")]
-    return [*of_tables, *FIGURES, "evidence.md", "claim.md"]
+    return [*of_tables, *FIGURES, "evidence.html", "claim.md"]
 
 
-def _page(tables: Sequence[ResultTable]) -> str:
-    figures = [f"![{title}]({name})" for name, title in FIGURES.items()]
-    return "\n\n".join(["# Evidence", f"{RESEARCH_ONLY}.", *(table.markdown() for table in tables), *figures]) + "\n"
+def _sections(tables: Sequence[ResultTable], folder: Path) -> list[EvidenceSection]:
+    by_name = {table.name: table for table in tables}
+    return [
+        EvidenceSection(
+            title,
+            question,
+            [by_name[name] for name in names if name in by_name],
+            [(FIGURES[name], folder / name) for name in figures],
+        )
+        for title, question, names, figures in SECTIONS
+    ]
+
+
+def _shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    positives = ", ".join(f"{count} {name}" for name, count in facts["positives"].items())
+    kept_together = "patients or groups of near-duplicates" if facts["near_duplicates_grouped"] else "patients"
+    runs = f"{facts['fold_runs']} of each architecture: {facts['repeats']} x {facts['folds']} folds"
+    return [
+        ("cases", f"{facts['images']} images of {facts['patients']} {kept_together}; {positives}"),
+        ("fold runs", f"{runs}, protocol {facts['protocol']}"),
+        ("ensemble", "; ".join(facts["members"])),
+        ("score", f"{facts['score_weights']} (Eq. 4)"),
+    ]
 
 
 def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from liverattn.comparison.attention_quality import FEWEST, mean_interval
 from liverattn.comparison.groups import Group, lesion_kinds, thirds_by_size
 from liverattn.comparison.held_out import HeldOut, on_one_scale
-from liverattn.comparison.numbers import interval_number
+from liverattn.comparison.numbers import interval_number, p_number
 from liverattn.comparison.pairs import ONE_SCORE
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.delong import delong_interval, delong_test
@@ -155,7 +155,7 @@ def detection_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]
         areas = [interval_number(delong_interval(found["truth"], found[name]), 3) for name in ("output", "peak")]
         limits = {"low": test.low, "high": test.high}
         difference = Number(test.difference, limits, signed=True, between=" to ")
-        made.append(Row([scored.label, *areas, difference, Number(test.p, digits=4)]))
+        made.append(Row([scored.label, *areas, difference, p_number(test.p)]))
     if not made:
         return None
     columns_shown = ["architecture", "lesion output", "max sigmoid(s)", "difference (95 %)", "p"]

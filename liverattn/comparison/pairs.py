@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from liverattn.comparison.held_out import OutOfFold, on_one_scale, out_of_fold
-from liverattn.comparison.numbers import interval_number
+from liverattn.comparison.numbers import interval_number, p_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.comparisons import bootstrap_tests, corrected_t_test, holm
 from liverattn.evaluation.delong import PairedTest, delong_test
@@ -146,7 +146,7 @@ def _row(pair: Pair, name: str, test: str, *, begins: bool, single: bool) -> Row
     found, (one, other) = pair.tests[name, test], pair.values[name]
     digits = 4 if name == "score" else 3
     limits = {"low": found.low, "high": found.high}
-    p: list[Cell] = [Number(found.p, digits=4), "" if single else Number(pair.adjusted[name, test], digits=4)]
+    p: list[Cell] = [p_number(found.p), "" if single else p_number(pair.adjusted[name, test])]
     return Row(
         [
             pair.second if begins else "",

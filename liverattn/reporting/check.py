@@ -1,20 +1,17 @@
 """The report of the data check: one HTML file that works offline, everything inlined, nothing executable."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from liverattn.errors import InputError, InputListError
-from liverattn.files import replacing
-from liverattn.reporting.figures import RESEARCH_ONLY
+from liverattn.reporting.pages import data_uri, write_page
 
 WIDEST = 345  # pixels of an inlined image: some 15 kB
 BOX_COLOR = (255, 255, 0)  # cyan, in OpenCV's order
@@ -101,14 +98,7 @@ def write_check(report: CheckReport, path: Path) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("liverattn.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("check.html").render(
-        report=report, picture=_picture, chart=_chart, quantiles=_quantiles, research_only=RESEARCH_ONLY
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page("check.html", path, report=report, picture=_picture, chart=_chart, quantiles=_quantiles)
 
 
 def _picture(shown: CheckedImage) -> str:
@@ -122,7 +112,7 @@ def _picture(shown: CheckedImage) -> str:
         x0, y0, x1, y1 = (int(edge) for edge in np.rint(box * scale))
         cv2.rectangle(color, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOR, 1)
     _, encoded = cv2.imencode(".jpg", color, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return _data_uri(encoded.tobytes(), "jpeg")
+    return data_uri(encoded.tobytes(), "jpeg")
 
 
 def _chart(distributions: Mapping[str, NDArray[np.floating]]) -> str:
@@ -141,12 +131,8 @@ def _chart(distributions: Mapping[str, NDArray[np.floating]]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    return _data_uri(buffer.getvalue(), "png")
+    return data_uri(buffer.getvalue(), "png")
 
 
 def _quantiles(values: NDArray[np.floating]) -> list[str]:
     return [f"{value:.0f}" for value in np.quantile(values, [0, 0.1, 0.5, 0.9, 1])]
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

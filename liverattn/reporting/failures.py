@@ -1,19 +1,16 @@
 """The report on failures: one HTML file that works offline, everything inlined, nothing executable."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import jinja2
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from liverattn.files import replacing
-from liverattn.reporting.figures import RESEARCH_ONLY
-from liverattn.reporting.results import Cell, Number, ResultTable
+from liverattn.reporting.pages import data_uri, write_page
+from liverattn.reporting.results import ResultTable
 
 WIDTH = 345  # pixels of an inlined image: some 15 kB
 LESION_COLOR, VESSEL_COLOR = (0, 255, 255), (255, 150, 50)  # cyan and orange
@@ -97,21 +94,16 @@ def write_failures(report: FailureReport, path: Path) -> None:
     """
     cases = [case for task in report.tasks for case in task.cases]
     largest = max(2.0, float(np.median([case.lift.max() for case in cases]))) if cases else 2.0
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("liverattn.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html").render(
+    write_page(
+        "report.html",
+        path,
         report=report,
-        plain=lambda case: _data_uri(_boxed(_gray(case.image), case.boxes, LESION_COLOR, case)),
-        superposed=lambda case: _data_uri(_explained(case, largest)),
-        legend=_data_uri(_legend(largest)),
+        plain=lambda case: _inlined(_boxed(_gray(case.image), case.boxes, LESION_COLOR, case)),
+        superposed=lambda case: _inlined(_explained(case, largest)),
+        legend=_inlined(_legend(largest)),
         largest=f"{largest:.1f}",
         has_vessels=any(case.vessels is not None for case in cases),
-        written=_written,
-        research_only=RESEARCH_ONLY,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def superpose(image: Pixels, lift: NDArray[np.floating], largest: float) -> Pixels:
@@ -156,10 +148,6 @@ def _boxed(picture: Pixels, boxes: NDArray[np.float64] | None, color: tuple[int,
     return picture
 
 
-def _data_uri(picture: Pixels) -> str:
+def _inlined(picture: Pixels) -> str:
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def _written(cell: Cell) -> str:
-    return cell.text() if isinstance(cell, Number) else str(cell)
+    return data_uri(encoded.tobytes(), "jpeg")

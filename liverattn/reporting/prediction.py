@@ -1,6 +1,5 @@
 """The report of predictions: one HTML file that works offline, also with thousands of images."""
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from liverattn.files import replacing
-from liverattn.reporting.figures import RESEARCH_ONLY
+from liverattn.reporting.pages import data_uri, write_page
 from liverattn.reporting.results import ResultTable
 
 
@@ -61,15 +57,7 @@ def write_prediction_report(report: PredictionReport, images: Iterable[ReportedI
     Raises:
         InputError: The file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("liverattn.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    stream = environment.get_template("prediction.html").stream(
-        report=report, images=_entries(report, images), data_uri=_data_uri, research_only=RESEARCH_ONLY
-    )
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as page:
-        for part in stream:
-            page.write(part)
+    write_page("prediction.html", path, report=report, images=_entries(report, images), data_uri=_inlined)
 
 
 def _entries(report: PredictionReport, images: Iterable[ReportedImage]) -> Iterator[str]:
@@ -93,8 +81,8 @@ def _entries(report: PredictionReport, images: Iterable[ReportedImage]) -> Itera
             "overlay": row["overlay"],
         }
         if image.picture is not None and image.picture.with_suffix(".jpg").exists():
-            entry["image"] = _data_uri(image.picture.with_suffix(".jpg"))
-            entry["map"] = _data_uri(image.picture.with_suffix(".png"))
+            entry["image"] = _inlined(image.picture.with_suffix(".jpg"))
+            entry["map"] = _inlined(image.picture.with_suffix(".png"))
         yield json.dumps(entry).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
@@ -106,6 +94,5 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(value, 4)
 
 
-def _data_uri(path: Path) -> str:
-    kind = "jpeg" if path.suffix == ".jpg" else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _inlined(path: Path) -> str:
+    return data_uri(path.read_bytes(), "jpeg" if path.suffix == ".jpg" else "png")

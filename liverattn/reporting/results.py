@@ -23,6 +23,7 @@ class Number:
         signed: With its sign, as differences have.
         bold: The best of its column.
         between: Deviations, such as " to " between the limits of an interval.
+        smallest: Below it, a mean >= 0 is written as smaller than this: no p-value is 0.
     """
 
     mean: float
@@ -31,10 +32,12 @@ class Number:
     signed: bool = False
     bold: bool = False
     between: str = " / "
+    smallest: float = 0.0
 
     def text(self, emphasis: Callable[[str], str] = str) -> str:
         """``0.913 (0.027)``; ``emphasis`` is applied to a bold mean."""
-        mean = self._written(self.mean, "+" if self.signed else "")
+        below = 0 <= self.mean < self.smallest
+        mean = f"<{self.smallest}" if below else self._written(self.mean, "+" if self.signed else "")
         deviations = self.between.join(self._written(value) for value in self.deviations.values())
         return (emphasis(mean) if self.bold else mean) + (f" ({deviations})" if deviations else "")
 
@@ -185,7 +188,7 @@ LATEX: dict[str, str | int | None] = {
 
 def _latex_cell(cell: Cell) -> str:
     text = _written(cell, _escape_latex, lambda text: rf"\textbf{{{text}}}")
-    return re.sub(r"-(?=\d)", "$-$", text) if isinstance(cell, Number) else text
+    return re.sub(r"-(?=\d)|<", r"$\g<0>$", text) if isinstance(cell, Number) else text
 
 
 def _escape_latex(text: str) -> str:

@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from liverattn.comparison.architectures import finished_runs, group_architectures
-from liverattn.comparison.evidence import claim_facts, evidence_files, evidence_tables, write_evidence
+from liverattn.comparison.evidence import (
+    CHOSEN_BY_THESE,
+    SECTIONS,
+    claim_facts,
+    evidence_files,
+    evidence_tables,
+    write_evidence,
+)
 from liverattn.comparison.members import candidates
 from liverattn.comparison.pairs import auc_intervals
 from liverattn.comparison.results import Comparison, compare
@@ -15,10 +23,11 @@ from tests.finished_runs import TWO_TASKS, Cohort, write_architecture
 COHORT = Cohort(counts=(30, 0, 0, 0, 15, 15), tasks=TWO_TASKS, repeats=2)
 
 
-def compared(outputs: Path, protocol: str = "last") -> Comparison:
+def compared(outputs: Path, protocol: str = "last", members: list[str] | None = None) -> Comparison:
     found = candidates(group_architectures(finished_runs(outputs)), None, inner=protocol == "inner", repeats=None)
     ranking = rank(read(found), protocol)
-    return compare(ranking, [one.label for one in ranking], None, protocol, are_named=False)
+    chosen = [one.label for one in ranking] if members is None else members
+    return compare(ranking, chosen, None, protocol, are_named=members is not None)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +42,25 @@ def test_one_page_holds_every_table_and_figure(comparison: Comparison, tmp_path:
     tables = evidence_tables(comparison)
     write_evidence(comparison, tables, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(evidence_files(tables))
-    page = (tmp_path / "evidence.md").read_text()
-    assert all(table.markdown() in page for table in tables) and page.count("![") == 3
+    page = (tmp_path / "evidence.html").read_text()
+    shown = [name for _, _, names, _ in SECTIONS for name in names]
+    assert sorted(shown) == sorted({*(table.name for table in tables), "table3"})  # no types here
+    assert all(page.count(str(escape(table.title))) == 1 for table in tables)
+    assert page.count("<img") == page.count('src="data:image/png;base64,') == 3 and "://" not in page
     assert "metadata alone" in page and "center prior" in page and "Research use only" in page
     claim = (tmp_path / "claim.md").read_text()
     assert "intervals.md" in claim and "| 44 |" in claim
     assert not any(image in page + claim for image in COHORT.images)  # nothing here names an image
+
+
+def test_the_ensemble_is_tested_against_all_that_it_is_not(comparison: Comparison, tmp_path: Path) -> None:
+    table = next(table for table in evidence_tables(comparison) if table.name == "compare")
+    assert {row.cells[0] for row in table.rows} == {"a", "b", "metadata alone", ""}
+    assert CHOSEN_BY_THESE in table.notes
+    write_architecture(tmp_path, "a", COHORT, [0, 1], inner_folds=4)
+    for path in tmp_path.rglob("cases.parquet"):
+        path.unlink()  # no metadata: the ensemble of one has nothing beside it
+    assert "compare" not in {table.name for table in evidence_tables(compared(tmp_path, "inner", ["a"]))}
 
 
 def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison) -> None:

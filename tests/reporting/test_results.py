@@ -44,6 +44,9 @@ def printed(result: ResultTable, width: int = 120) -> list[str]:
         (Number(-0.02, signed=True), "-0.020"),
         (Number(NAN, {"deviation": NAN}), "- (-)"),
         (Number(1, {"deviation": 0}), "1.000 (0.000)"),
+        (Number(0.00009, digits=4, smallest=0.0001), "<0.0001"),
+        (Number(0.0001, digits=4, smallest=0.0001), "0.0001"),
+        (Number(-0.5, smallest=0.0001), "-0.500"),
     ],
 )
 def test_numbers(number: Number, text: str) -> None:
@@ -101,7 +104,8 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    differences = Row(["b - c", 3, Number(-0.021, {"deviation": 0.01}, signed=True), Number(NAN)], begins_section=True)
+    p = Number(0, smallest=0.0001)
+    differences = Row(["b - c", 3, Number(-0.021, {"deviation": 0.01}, signed=True), p], begins_section=True)
     result = table().with_best_bold()
     lines = ResultTable(result.name, result.title, result.columns, [*result.rows, differences], result.notes).latex()
     assert lines.splitlines() == [
@@ -119,7 +123,7 @@ def test_latex() -> None:
         r"\midrule",
         r"ensemble & 9 & \textbf{0.935} (0.020) & - \\",
         r"\midrule",
-        r"b - c & 3 & $-$0.021 (0.010) & - \\",
+        r"b - c & 3 & $-$0.021 (0.010) & $<$0.0001 \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\footnotesize 100 \% by f\_1 \& co.",
