@@ -8,7 +8,7 @@ SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup quickstart train sweep status ensemble compare predict report export prepare check-data annotate ui test check lock clean
+.PHONY: help setup bench quickstart train sweep status ensemble compare predict report export prepare check-data annotate ui test check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile

@@ -1,11 +1,14 @@
-"""A training epoch with everything on, against a bare loop: same network, precision, batch and thread count.
+"""A training epoch with everything on, against a bare loop, and against what people write.
 
-The bare loop has its batches as prepared float tensors in memory: no reading, augmentation, mixup, metrics, logging or
-checkpoints. Both take turns in one process, epoch by epoch, so that a machine whose speed drifts does not decide.
+The bare loop has the same network, precision, batch and threads, and its batches as prepared float tensors in memory:
+no reading, augmentation, mixup, metrics, logging or checkpoints. What people write decodes and transforms every image
+in every epoch with PIL and torchvision in two workers, and trains in float32 and contiguous memory; it has no attention
+targets, mixup, metrics or checkpoints, which is in its favor. All take turns in one process, epoch by epoch, so that a
+machine whose speed drifts does not decide.
 
-    python benchmarks/epoch.py +experiment=resnet18_240 backbone.weights=null
+    python -m benchmarks.epoch +experiment=resnet18_240 backbone.weights=null trainer.limit_batches=6
 
-Prints milliseconds per training image of each epoch, and the ratio of the medians (the first pair is a warm-up).
+Prints milliseconds per training image of each epoch, and the ratios of the medians (the first epochs warm up).
 """
 
 import sys
@@ -18,8 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2 as transforms
 
+from benchmarks.machine import described
 from liverattn import train
 from liverattn.configuration import config_folder
 from liverattn.runs import RunFolder
@@ -30,14 +37,48 @@ from liverattn.training.progress import EpochLines
 EPOCHS = 4
 
 
-class BareLoop(Callback):
-    """After each epoch of the framework, one epoch of a bare loop over the same number of batches."""
+class DecodedAnew(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Image files, decoded and transformed whenever they are asked for."""
+
+    def __init__(self, fold: fold_run.FoldRun, images: int) -> None:
+        rows, (height, width) = fold.rows.train[:images], fold.cases.size
+        self.paths = [fold.manifest.root / fold.manifest.table.at[row, "path"] for row in rows]
+        self.labels = torch.from_numpy(np.nan_to_num(fold.labels[rows]))
+        ratio = (0.85 * width / height, 1.15 * width / height)
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((height, width)),
+                transforms.RandomResizedCrop((height, width), scale=(0.7, 1.0), ratio=ratio),
+                transforms.RandomAffine(10, translate=(0.05, 0.05)),
+                transforms.RandomHorizontalFlip(),
+                transforms.PILToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        with Image.open(self.paths[index]) as image:
+            return self.transform(image.convert("L")).float(), self.labels[index]
+
+
+class Others(Callback):
+    """After each epoch of the framework, one epoch of the others over the same number of batches."""
 
     def __init__(self, fold: fold_run.FoldRun) -> None:
         self.fold = fold
-        self.model = deepcopy(fold.model).to(memory_format=torch.channels_last).train()
-        self.optimizer, _ = fold.recipe.build(self.model, 10_000)
-        self.times: dict[str, list[float]] = {"framework": [], "bare": []}
+        layout = torch.channels_last if fold.hardware.channels_last else torch.contiguous_format
+        self.models = {
+            "bare": deepcopy(fold.model).to(memory_format=layout).train(),
+            "people": deepcopy(fold.model).to(memory_format=torch.contiguous_format).train(),
+        }
+        self.optimizers = {}
+        for name, model in self.models.items():
+            for stage in fold.recipe.freeze(model):
+                stage.eval()
+            self.optimizers[name], _ = fold.recipe.build(model, 10_000)
+        self.times: dict[str, list[float]] = {"framework": [], "bare": [], "people": []}
         self.batches: list[dict[str, Any]] = []
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -48,19 +89,28 @@ class BareLoop(Callback):
         lines = next(callback for callback in trainer.callbacks if isinstance(callback, EpochLines))
         images = sum(len(batch["row"]) for batch in self.batches)
         self.times["framework"].append(1000 * lines.seconds / images)
-        started = time.perf_counter()
-        for batch in self.batches:
-            self.step(batch)
-        self.times["bare"].append(1000 * (time.perf_counter() - started) / images)
+        for name, epoch in (("bare", self.bare), ("people", self.people)):
+            started = time.perf_counter()
+            epoch(images)
+            self.times[name].append(1000 * (time.perf_counter() - started) / images)
 
-    def step(self, batch: dict[str, Any]) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.fold.hardware.precision == "bf16-mixed"):
-            logits, scores = self.model(batch["image"])
-        loss = output_loss(logits, batch["labels"], batch["label_weight"])
-        loss = loss + attention_loss(scores, batch["target"], batch["target_weight"])
-        self.optimizer.zero_grad()
+    def bare(self, images: int) -> None:
+        for batch in self.batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.fold.hardware.precision == "bf16-mixed"):
+                logits, scores = self.models["bare"](batch["image"])
+            loss = output_loss(logits, batch["labels"], batch["label_weight"])
+            self.step("bare", loss + attention_loss(scores, batch["target"], batch["target_weight"]))
+
+    def people(self, images: int) -> None:
+        size = self.fold.settings.batch_size
+        for image, labels in DataLoader(DecodedAnew(self.fold, images), batch_size=size, shuffle=True, num_workers=2):
+            logits, _ = self.models["people"](image)
+            self.step("people", torch.nn.functional.binary_cross_entropy_with_logits(logits, labels))
+
+    def step(self, name: str, loss: torch.Tensor) -> None:
+        self.optimizers[name].zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.optimizers[name].step()
 
 
 def main() -> None:
@@ -68,18 +118,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(config_folder()), version_base="1.3"):
         more = [f"trainer.max_epochs={EPOCHS}", "tracking=none"]
         fold = train.compose(compose("train", [*sys.argv[1:], *more]), RunFolder(Path(folder) / "run"))
-        bare = BareLoop(fold)
+        others = Others(fold)
         build = type(fold.settings).build
         # The callback joins those of the fold run; nothing else of the framework is touched.
         type(fold.settings).build = lambda self, hardware, path, callbacks, logger: build(  # type: ignore[method-assign]
-            self, hardware, path, [*callbacks, bare], logger
+            self, hardware, path, [*callbacks, others], logger
         )
         fold.execute()
-    for name, values in bare.times.items():
+    for name, values in others.times.items():
         print(f"{name:10s}", "  ".join(f"{value:6.1f}" for value in values), "ms per training image")
-    medians = {name: float(np.median(values[1:])) for name, values in bare.times.items()}
-    print(f"{torch.get_num_threads()} threads, {fold.hardware.precision}; ", end="")
-    print(f"framework / bare = {medians['framework'] / medians['bare']:.3f}")
+    medians = {name: float(np.median(values[1:])) for name, values in others.times.items()}
+    print(f"{described()}; {torch.get_num_threads()} threads, {fold.hardware.precision}")
+    print(f"framework / bare = {medians['framework'] / medians['bare']:.3f}", end="; ")
+    print(f"people / framework = {medians['people'] / medians['framework']:.2f}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,10 @@ def suggesting(run: RunFolder, threshold: float) -> "Suggester":
     config.backbone.weights = config.backbone.sha256 = None  # the copy holds them
     outputs = [name for task in config.data.tasks.values() if task is not None for name in task.outputs]
     network = LesionClassifier(
-        build(config.backbone), lambdas=list(config.model.attention.lambdas), outputs=len(outputs)
+        build(config.backbone),
+        lambdas=list(config.model.attention.lambdas),
+        outputs=len(outputs),
+        mirror=config.model.get("mirror", False),  # runs of an older version do not say
     )
     network.load_state_dict(dict(copy.weights))
     preprocessing = build(config.data.preprocessing)

@@ -1,5 +1,6 @@
 """One fold run: ``python -m liverattn.train +experiment=resnet_240``. A sweep multiplies this."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.models.classifier import LesionClassifier
     from liverattn.tracking import run_tags
     from liverattn.training.fold_run import FoldRun, begin
+    from liverattn.training.probe import remembered_fastest
 
     settings = build(cfg.trainer)
     chosen = {name: task for name, task in cfg.data.tasks.items() if task is not None}
@@ -60,12 +62,19 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     rows = protocol.rows(manifest, folds)
     labels = case_labels(manifest, outputs, cfg.data.lesion_free)
     pl.seed_everything(cfg.seed, verbose=False)
-    model = LesionClassifier(build(cfg.backbone), lambdas=plain(cfg.model.attention.lambdas), outputs=len(outputs))
+    model = LesionClassifier(
+        build(cfg.backbone),
+        lambdas=plain(cfg.model.attention.lambdas),
+        outputs=len(outputs),
+        mirror=cfg.model.mirror,
+    )
     config = plain(cfg)
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
     ids = manifest.table["image_id"]
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
-    hardware = begin(run, config, settings, fingerprints, parts)
+    recipe, memory = build(cfg.optim), Path(cfg.paths.outputs) / "fastest.json"
+    fastest = functools.partial(remembered_fastest, model, cases.size, recipe, memory=memory)
+    hardware = begin(run, config, fingerprints, parts, settings, fastest)
     counts = ", ".join(f"{len(names)} {part.replace('_', ' ')}" for part, names in parts.items() if names)
     print(f"Cases: {counts}; {hardware.accelerator}, {hardware.precision}")
     return FoldRun(
@@ -79,7 +88,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         protocol=cfg.protocol.name,
         model=model,
         alpha=cfg.model.attention.alpha,
-        recipe=build(cfg.optim),
+        recipe=recipe,
         augmentation=build(cfg.data.augmentation),
         reduction=cfg.data.reduction,
         clip=cfg.data.preprocessing.clip,

@@ -71,7 +71,7 @@ def blank_network(architecture: ArchitecturePart, outputs: int) -> LesionClassif
     """
     with torch.random.fork_rng(devices=[]):  # the weights are drawn, but nobody's random numbers change
         trunk = build_backbone(**architecture.trunk.model_dump(), weights=None)
-        network = LesionClassifier(trunk, lambdas=architecture.lambdas, outputs=outputs)
+        network = LesionClassifier(trunk, lambdas=architecture.lambdas, outputs=outputs, mirror=architecture.mirror)
     return network.eval().requires_grad_(False)
 
 

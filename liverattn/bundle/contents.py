@@ -42,6 +42,7 @@ class ArchitecturePart(_Part):
     label: str
     trunk: TrunkPart
     lambdas: tuple[float, ...] = Field(min_length=1)
+    mirror: bool = False  # which bundles of an older version do not say
     preparation: PreparationPart
 
 

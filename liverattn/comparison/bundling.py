@@ -189,6 +189,7 @@ def _architecture(label: str, run: FinishedRun) -> ArchitecturePart:
             name=trunk["name"], library=trunk.get("library", "torchvision"), cut=None if cut is None else str(cut)
         ),
         lambdas=run.lambdas,
+        mirror=config["model"].get("mirror", False),
         preparation=PreparationPart(**{**asdict(Preprocessing()), **given}),
     )
 
@@ -200,6 +201,7 @@ def _costs(contents: Contents, cells: int) -> dict[str, CostPart]:
         first = next(member for member in contents.members if member.architecture == k)
         passes[k] = len({found.network for found in first.copies.values()})
     seconds = sum(count * _seconds(contents.architectures[k], len(contents.outputs)) for k, count in passes.items())
+    passes = {k: count * (1 + contents.architectures[k].mirror) for k, count in passes.items()}
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, float32"
     return {
         name: CostPart(

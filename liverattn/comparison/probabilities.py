@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from liverattn.comparison.attention_quality import mean_interval
 from liverattn.comparison.held_out import HeldOut, OutOfFold, out_of_fold
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
@@ -96,15 +97,18 @@ def calibration_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
         for number, scored in enumerate(rows):
             last = number == len(rows) - 1
             made.append(Row([output, scored.label, *_calibration(scored, protocol, output)], True, last, not last))
-    columns = ["output", "architecture", "images", "positive", "Brier", "ECE", "slope (95 %)", "intercept (95 %)"]
+    columns = ["output", "architecture", "images", "positive", "Brier", "ECE", "slope", "intercept", "T"]
     notes = [
-        "One probability per image, averaged over repeats. ECE: over ten bins of equally many images. Slope: 1 is "
-        "right, below 1 too extreme; intercept (at slope 1): 0 is right, below 0 too high (Wald's intervals).",
+        "One probability per image, averaged over repeats. In parentheses 95 % intervals: of Brier over 2 000 draws of "
+        "patients, of slope and intercept Wald's. Slope: 1 is right, below 1 too extreme; intercept (at slope 1): 0 is "
+        "right, below 0 too high.",
+        "ECE: over ten bins of equally many images. Few images make it too large, and drawing among them makes it "
+        "larger still: there is no interval.",
         f"T: temperature, median over fold runs; {fitted_on(rows[-1], protocol)} Brier and ECE at T: of the "
         "probabilities after that.",
     ]
     title = f"Calibration, protocol {protocol}"
-    return ResultTable("calibration", title, [*columns, "T", "Brier at T", "ECE at T"], made, notes)
+    return ResultTable("calibration", title, [*columns, "Brier at T", "ECE at T"], made, notes)
 
 
 def _calibration(scored: Scored, protocol: str, output: str) -> list[int | Number]:
@@ -119,14 +123,18 @@ def _calibration(scored: Scored, protocol: str, output: str) -> list[int | Numbe
     return [
         int(known.sum()),
         int((part.truth[known] == 1).sum()),
-        Number(float("nan") if curve is None else curve.brier),
+        _brier(found, part.truth, part.probability),
         Number(float("nan") if curve is None else curve.error),
         interval_number(slope, 2),
         interval_number(intercept, 2, signed=True),
         Number(value, digits=2),
-        Number(float("nan") if curve_after is None else curve_after.brier),
+        _brier(found, part.truth, after),
         Number(float("nan") if curve_after is None else curve_after.error),
     ]
+
+
+def _brier(found: OutOfFold, truth: Floats, probability: Floats) -> Number:
+    return interval_number(mean_interval((probability - truth) ** 2, found.patients), 3)
 
 
 def _tempered(scored: Scored, protocol: str, output: str) -> tuple[float, Floats]:

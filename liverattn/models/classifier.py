@@ -47,23 +47,27 @@ class LesionClassifier(nn.Module):
         trunk: Feature extractor; its last feature map has C channels.
         lambdas: S scales of Eq. 3; (0,) is the paper's simple approach (Eq. 2).
         outputs: K, number of output logits.
+        mirror: Outside training, average the logits of each image and of its mirror image (not in the paper; training
+            flips half of the images, so the network has learned both). Twice the time.
 
     Raises:
-        InputError: No lambda, or a negative one.
+        InputError: No lambda, or a negative one; or mirror is neither true nor false.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: Backbone, *, lambdas: Sequence[float], outputs: int) -> None:
+    def __init__(self, trunk: Backbone, *, lambdas: Sequence[float], outputs: int, mirror: bool = False) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.mirror = trunk, mirror
         self.lambdas = tuple(float(scale) for scale in lambdas)
         if not self.lambdas or not all(0 <= scale < math.inf for scale in self.lambdas):
             raise InputError(
                 "Expected model.attention.lambdas to hold one or more numbers that are not negative, "
                 f"but got {list(self.lambdas)}."
             )
+        if not isinstance(mirror, bool):
+            raise InputError(f"Expected model.mirror to be true or false, but got {mirror!r}.")
         self.standardization = Standardization(trunk.channels)
         self.attention = AttentionHead(trunk.channels)
         self.head = nn.Linear(trunk.channels * len(self.lambdas), outputs)
@@ -77,13 +81,21 @@ class LesionClassifier(nn.Module):
             image: (B, 1, H, W) float, 0 to 255 (more where Eq. 1 brightens).
 
         Returns:
-            Output logits (B, K) float32 and attention logits s (B, 1, h, w) float32.
+            Output logits (B, K) float32 and attention logits s (B, 1, h, w) float32. With ``mirror``, s is the mean of
+            both views on the image's own cells; each view was pooled with its own.
 
         Raises:
             ValueError: Not one channel.
         """
         if image.dim() != 4 or image.shape[1] != 1:
             raise ValueError(f"Expected `image` of shape (B, 1, H, W), but got {tuple(image.shape)}.")
+        logits, scores = self._seen(image)
+        if self.mirror and not self.training:
+            other_logits, other_scores = self._seen(image.flip(-1))
+            return (logits + other_logits) / 2, (scores + other_scores.flip(-1)) / 2
+        return logits, scores
+
+    def _seen(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.standardization(self.trunk((image / 255 - self.mean) / self.std))
         with torch.autocast(image.device.type, enabled=False):
             scores = self.attention(features)

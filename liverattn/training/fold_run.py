@@ -2,8 +2,8 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ class FoldRun:
         resume = str(run.last) if run.last.exists() else None
         data = self._data(self.model.grid(*size))
         try:
-            with leading(trainer):
+            with leading(trainer), self.hardware.limited_threads():
                 trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # how Lightning passes Ctrl-C on
             raise KeyboardInterrupt from None
@@ -236,18 +236,20 @@ class FoldRun:
 def begin(
     run: RunFolder,
     config: Mapping[str, Any],
-    settings: TrainerSettings,
     fingerprints: Mapping[str, str],
     parts: Mapping[str, Sequence[str]],
+    settings: TrainerSettings,
+    fastest: Callable[[Hardware], Hardware],
 ) -> Hardware:
     """Record what a new run is, or check that a resumed one is still the same.
 
     Args:
         run: Its folder.
         config: The composed configuration, plain.
-        settings: Of the training loop.
         fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
         parts: image_ids of the cases to train on, held out and to select by.
+        settings: Of the training loop.
+        fastest: What to take in the place of the usual choice, where the settings leave it to a timing.
 
     Returns:
         The choices for the machine; a resumed run keeps those that it began with.
@@ -263,10 +265,14 @@ def begin(
             "Remove that folder to begin anew."
         )
     hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last, settings.devices)
-    if "precision" in record:  # a resumed run keeps what was chosen, or it would not end in the same weights
-        hardware = Hardware(hardware.accelerator, record["precision"], record["channels_last"])
-    chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last}
+    # A resumed run keeps what was chosen, or it would not end in the same weights.
+    recorded = {name: record[name] for name in ("precision", "channels_last", "threads") if name in record}
+    if recorded:
+        hardware = replace(hardware, **recorded)
+    elif settings.leaves_choice:
+        hardware = fastest(hardware)
     if is_leader():
+        chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
         run.update_record(**fingerprints, **chosen)
         write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
         with replacing(run.config) as temporary:

@@ -1,6 +1,9 @@
 """Precision and memory format for this machine (``trainer=auto``)."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,11 +21,23 @@ class Hardware:
         accelerator: ``cpu`` or ``gpu``.
         precision: Of the forward and backward pass; weights stay float32.
         channels_last: Memory format of the network.
+        threads: Of the CPU; all that this process was given, unless fewer are faster.
     """
 
     accelerator: Literal["cpu", "gpu"]
     precision: Precision
     channels_last: bool
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @contextmanager
+    def limited_threads(self) -> Iterator[None]:
+        """Within it, torch uses these threads; the next cell of a sweep has all again."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(self.threads, os.cpu_count() or 1))  # a run may go on on a smaller machine
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def choose_hardware(

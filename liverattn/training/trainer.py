@@ -35,6 +35,8 @@ class TrainerSettings:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         precision: ``auto``, ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         channels_last: Memory format; None: what is fast here.
+        probe: Time what is left open (``precision`` auto, ``channels_last`` None) for this network on this machine, and
+            the number of threads; once, then it is remembered. Else it is decided by what processors are known for.
         num_workers: Loader processes of each process; None: what suits the machine.
         devices: Processes that train together, each on a GPU of its own or on the CPU. Gradients are averaged over
             them, batch statistics are not: they are those of each process's own cases, and the first one's are kept.
@@ -55,6 +57,7 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool | None = None
+    probe: bool = False
     num_workers: int | None = None
     devices: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
@@ -76,6 +79,11 @@ class TrainerSettings:
             raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
         if self.strategy not in ("auto", "ddp"):
             raise InputError(f"Expected trainer.strategy to be auto or ddp, but got {self.strategy!r}.")
+
+    @property
+    def leaves_choice(self) -> bool:
+        """Precision, memory format and threads are to be timed; processes that share the cores are not."""
+        return self.probe and self.precision == "auto" and self.channels_last is None and self.devices == 1
 
     def build(
         self, hardware: Hardware, folder: Path, callbacks: Sequence[Callback], logger: Logger | None

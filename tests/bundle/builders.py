@@ -29,12 +29,19 @@ TASKS = (
 
 
 def architecture(
-    label: str = "small", *, cut: str = "layer1", height: int = 64, width: int = 92, lambdas: tuple[float, ...] = (1.0,)
+    label: str = "small",
+    *,
+    cut: str = "layer1",
+    height: int = 64,
+    width: int = 92,
+    lambdas: tuple[float, ...] = (1.0,),
+    mirror: bool = False,
 ) -> ArchitecturePart:
     return ArchitecturePart(
         label=label,
         trunk=TrunkPart(name="resnet18", library="torchvision", cut=cut),
         lambdas=lambdas,
+        mirror=mirror,
         preparation=PreparationPart(height=height, width=width, crop=True, aspect="pad", intensity="top", clip=False),
     )
 

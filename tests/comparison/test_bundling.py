@@ -17,14 +17,14 @@ from tests.conftest import Result
 
 Command = Callable[..., Result]
 
-FOLDS = ("protocol.folds=2", "protocol.repeats=1")
+FOLDS, MIRROR = ("protocol.folds=2", "protocol.repeats=1"), "model.mirror=true"
 
 
 @pytest.fixture
 def outputs(tmp_path: Path, tiny: list[str], command: Command) -> Path:
     """Two folds of one architecture, really trained."""
     for fold in (0, 1):
-        result = command(train.main, *tiny, *FOLDS, f"protocol.fold={fold}", "name=tiny", "tracking=none")
+        result = command(train.main, *tiny, *FOLDS, f"protocol.fold={fold}", "name=tiny", "tracking=none", MIRROR)
         assert result.status == 0, result.err
     return tmp_path / "outputs"
 
@@ -42,6 +42,7 @@ def test_bundles_of_an_ensemble_and_of_a_run(outputs: Path, command: Command) ->
         assert [member.fold for member in found.contents.members] == list(range(folds))
         assert sum(member.weight for member in found.contents.members) == pytest.approx(1)
         assert found.contents.costs["all"].passes == 2 * found.contents.costs["one"].passes
+        assert found.contents.architectures[0].mirror and " and mirrored |" in found.card
         assert "Research use only" in found.card
         assert re.search(r"\bnan\b", found.card) is None
         check_against_runs(found, outputs)

@@ -20,7 +20,8 @@ SIZES = ((150, 200), (260, 410), (95, 120), (300, 180))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    parts = (architecture("a"), architecture("b", cut="layer2", height=96, width=138, lambdas=(0.25, 1.0)))
+    mirrored = architecture("b", cut="layer2", height=96, width=138, lambdas=(0.25, 1.0), mirror=True)
+    parts = (architecture("a"), mirrored)
     return write_small(tmp_path_factory.mktemp("bundles") / "small", parts=parts, folds=2)
 
 

@@ -63,6 +63,33 @@ def test_sizes_of_the_paper_s_heads(name: str, channels: int, lambdas: tuple[flo
     assert sum(parameter.numel() for parameter in network.attention.parameters()) == channels + 1
 
 
+def test_a_mirrored_view_is_averaged_outside_training_only(network: LesionClassifier) -> None:
+    image = gray_images(size=(24, 32))
+    with torch.no_grad():
+        for _ in range(3):
+            network(image)  # running means
+        network.eval()
+        logits, scores = network(image)
+        other_logits, other_scores = network(image.flip(-1))
+        assert (logits - other_logits).abs().max() > 1e-4  # the trunk has no such symmetry by itself
+        network.mirror = True
+        mean_logits, mean_scores = network(image)
+        torch.testing.assert_close(mean_logits, (logits + other_logits) / 2)
+        torch.testing.assert_close(mean_scores, (scores + other_scores.flip(-1)) / 2)
+        same_logits, same_scores = network(image.flip(-1))
+        torch.testing.assert_close(same_logits, mean_logits)
+        torch.testing.assert_close(same_scores, mean_scores.flip(-1))
+        views = []
+        network.trunk.register_forward_hook(lambda trunk, images, features: views.append(len(images[0])))
+        network.train()(image)
+        assert views == [len(image)]
+
+
+def test_mirror_is_a_choice_of_two() -> None:
+    with pytest.raises(InputError, match=r"Expected model\.mirror to be true or false, but got 'yes'\."):
+        LesionClassifier(small_trunk(), lambdas=[1.0], outputs=1, mirror="yes")  # type: ignore[arg-type]
+
+
 def test_normalization_is_that_of_torchvision() -> None:
     recorder = Recorder()
     network = LesionClassifier(Backbone(recorder, 3), lambdas=(1.0,), outputs=2)
