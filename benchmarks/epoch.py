@@ -68,18 +68,20 @@ class Others(Callback):
 
     def __init__(self, fold: fold_run.FoldRun) -> None:
         self.fold = fold
-        layout = torch.channels_last if fold.hardware.channels_last else torch.contiguous_format
-        self.models = {
-            "bare": deepcopy(fold.model).to(memory_format=layout).train(),
-            "people": deepcopy(fold.model).to(memory_format=torch.contiguous_format).train(),
-        }
-        self.optimizers = {}
-        for name, model in self.models.items():
-            for stage in fold.recipe.freeze(model):
-                stage.eval()
-            self.optimizers[name], _ = fold.recipe.build(model, 10_000)
         self.times: dict[str, list[float]] = {"framework": [], "bare": [], "people": []}
         self.batches: list[dict[str, Any]] = []
+        self.models: dict[str, torch.nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        layouts = {"bare": self.fold.hardware.channels_last, "people": False}
+        for name, last in layouts.items():
+            model = deepcopy(module.model).to(memory_format=torch.channels_last if last else torch.contiguous_format)
+            model.train()
+            for stage in self.fold.recipe.freeze(model):
+                stage.eval()
+            self.models[name] = model
+            self.optimizers[name], _ = self.fold.recipe.build(model, 10_000)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.current_epoch == 0:
@@ -91,21 +93,25 @@ class Others(Callback):
         self.times["framework"].append(1000 * lines.seconds / images)
         for name, epoch in (("bare", self.bare), ("people", self.people)):
             started = time.perf_counter()
-            epoch(images)
+            epoch(images, module.device)
+            if module.device.type == "cuda":
+                torch.cuda.synchronize()
             self.times[name].append(1000 * (time.perf_counter() - started) / images)
 
-    def bare(self, images: int) -> None:
+    def bare(self, images: int, device: torch.device) -> None:
+        precision = self.fold.hardware.precision
+        dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
         for batch in self.batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.fold.hardware.precision == "bf16-mixed"):
+            with torch.autocast(device.type, dtype, enabled=precision != "32-true"):
                 logits, scores = self.models["bare"](batch["image"])
             loss = output_loss(logits, batch["labels"], batch["label_weight"])
             self.step("bare", loss + attention_loss(scores, batch["target"], batch["target_weight"]))
 
-    def people(self, images: int) -> None:
+    def people(self, images: int, device: torch.device) -> None:
         size = self.fold.settings.batch_size
         for image, labels in DataLoader(DecodedAnew(self.fold, images), batch_size=size, shuffle=True, num_workers=2):
-            logits, _ = self.models["people"](image)
-            self.step("people", torch.nn.functional.binary_cross_entropy_with_logits(logits, labels))
+            logits, _ = self.models["people"](image.to(device))
+            self.step("people", torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(device)))
 
     def step(self, name: str, loss: torch.Tensor) -> None:
         self.optimizers[name].zero_grad()

@@ -21,6 +21,10 @@ ON_SELECTION = (
     "Judged on the cases of the inner splits, which were neither trained on nor held out: settings may be chosen by "
     "these numbers without touching the held-out folds. An image can be in several inner splits, or in none."
 )
+LAST_OF_INNER = (
+    "There are only fold runs with an inner split: their last epochs are compared. The split selected nothing then, "
+    "but its cases did not train either."
+)
 
 
 @verb("compare")
@@ -66,12 +70,18 @@ def chosen(cfg: DictConfig) -> "tuple[Scored, list[Scored]]":
     names = [str(cfg.a), *([] if given is None else [given] if isinstance(given, str) else given)]
     architectures = group_architectures(choose_data(finished_runs(Path(cfg.runs)), data, cfg.assignment))
     named = named_members(architectures, names)
-    inner = cfg.protocol.name == "inner" or cfg.cases == SELECTION
-    found = candidates(architectures, named, inner=inner, repeats=settings["repeats"])
-    for note in found.notes:
-        print(f"Note: {note}")
     assert named is not None
-    by_label = {scored.label: on_selection(scored) if cfg.cases == SELECTION else scored for scored in read(found)}
+    last_of_inner = cfg.protocol.name == "last" and not any(one.cells(inner=False) for one in named)
+    inner = cfg.protocol.name == "inner" or cfg.cases == SELECTION or last_of_inner
+    found = candidates(architectures, named, inner=inner, repeats=settings["repeats"])
+    for note in (*found.notes, *([LAST_OF_INNER] if last_of_inner else [])):
+        print(f"Note: {note}")
+    scored = read(found)
+    if cfg.cases == SELECTION:
+        scored = [on_selection(one) for one in scored]
+    elif last_of_inner:
+        scored = [one.without_selection() for one in scored]
+    by_label = {one.label: one for one in scored}
     first = by_label[named[0].label]
     if len(named) > 1:
         return first, [by_label[one.label] for one in named[1:]]

@@ -94,6 +94,9 @@ def test_against_all_others_with_holm(outputs: Path, command: Command) -> None:
     expected = multipletests(raw, method="holm")[1]
     assert adjusted == pytest.approx(expected) and min(adjusted) == pytest.approx(3 * min(raw))
     assert "protocol=last as well" not in result.out and "Holm: over the 3 comparisons" in result.out
+    table = pd.read_csv(outputs / "comparisons" / "all" / "compare.csv")  # every row says what it is
+    assert set(table["against"]) == {"fair", "poor", "metadata alone"} and table["AUC"].notna().all()
+    assert table["first_mean"].notna().all() and not {"first", "second"} & set(table.columns)
 
 
 @pytest.mark.parametrize("protocol", ["inner", "last"])

@@ -134,7 +134,7 @@ def comparison_table(pairs: Sequence[Pair], tasks: Sequence[Task], protocol: str
                 if (name, test) in pair.tests:
                     rows.append(_row(pair, name, test, begins=begins, single=len(pairs) == 1))
                     begins = False
-    columns = ["", "AUC", "first", "second", "test", "difference (95 %)", "p", "p (Holm)", "detectable"]
+    columns = ["against", "AUC", "first", "second", "test", "difference (95 %)", "p", "p (Holm)", "detectable"]
     notes = [*NOTES, *([FLATTERED] if protocol == "paper" else [])]
     if len(pairs) > 1:
         notes.append(f"Holm: over the {len(pairs)} comparisons of each quantity and test.")
@@ -149,10 +149,10 @@ def _row(pair: Pair, name: str, test: str, *, begins: bool, single: bool) -> Row
     p: list[Cell] = [p_number(found.p), "" if single else p_number(pair.adjusted[name, test])]
     return Row(
         [
-            pair.second if begins else "",
-            name if begins else "",
-            interval_number(one, digits) if begins else "",
-            interval_number(other, digits) if begins else "",
+            pair.second,
+            name,
+            interval_number(one, digits),
+            interval_number(other, digits),
             test,
             Number(found.difference, limits, digits, signed=True, between=" to "),
             *p,

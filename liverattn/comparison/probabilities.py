@@ -1,6 +1,6 @@
 """How far probabilities can be trusted: calibration, operating points and decision curves, as tables and figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,11 +92,7 @@ def calibration_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
         rows: Architectures and, last, the ensemble; a terminal shows the last only.
         protocol: That all of them served.
     """
-    made = []
-    for output in _outputs(rows[0].tasks):
-        for number, scored in enumerate(rows):
-            last = number == len(rows) - 1
-            made.append(Row([output, scored.label, *_calibration(scored, protocol, output)], True, last, not last))
+    made = _rows(rows, lambda scored, output: [_calibration(scored, protocol, output)])
     columns = ["output", "architecture", "images", "positive", "Brier", "ECE", "slope", "intercept", "T"]
     notes = [
         "One probability per image, averaged over repeats. In parentheses 95 % intervals: of Brier over 2 000 draws of "
@@ -109,6 +105,17 @@ def calibration_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
     ]
     title = f"Calibration, protocol {protocol}"
     return ResultTable("calibration", title, [*columns, "Brier at T", "ECE at T"], made, notes)
+
+
+def _rows(rows: Sequence[Scored], of: Callable[[Scored, str], Iterable[Sequence[int | str | Number]]]) -> list[Row]:
+    """What ``of`` says of each output and row; all but the last row are left to the files."""
+    made = []
+    for output in _outputs(rows[0].tasks):
+        for scored in rows:
+            last = scored is rows[-1]
+            for k, cells in enumerate(of(scored, output)):
+                made.append(Row([output, scored.label, *cells], True, last and k == 0, not last))
+    return made
 
 
 def _calibration(scored: Scored, protocol: str, output: str) -> list[int | Number]:
@@ -163,12 +170,7 @@ def operating_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
         rows: Architectures and, last, the ensemble; a terminal shows the last only.
         protocol: That all of them served.
     """
-    made = []
-    for output in _outputs(rows[0].tasks):
-        for number, scored in enumerate(rows):
-            last = number == len(rows) - 1
-            for k, found in enumerate(_operating(scored, protocol, output)):
-                made.append(Row([output, scored.label, *found], True, last and k == 0, not last))
+    made = _rows(rows, lambda scored, output: _operating(scored, protocol, output))
     notes = [
         f"The threshold that reaches the wanted rate with the best other rate, median over fold runs; "
         f"{fitted_on(rows[-1], protocol)}",

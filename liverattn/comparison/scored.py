@@ -94,6 +94,10 @@ class Scored:
             },
         )
 
+    def without_selection(self) -> "Scored":
+        """The fold runs with an inner split as if it had selected nothing: for protocol ``last``."""
+        return replace(self, held_out={False: replace(self.held_out[True], selection=None)})
+
     def record(self) -> dict[str, Any]:
         """The run folders that it rests on and all its numbers, for ``metrics.json``."""
         protocols = {}

@@ -80,7 +80,9 @@ def read_last(path: Path) -> TaskCopy:
 
 
 class TaskCopies(Callback):
-    """Records every epoch's outputs, and copies the weights whenever a task's AUC is better than ever before.
+    """Records every epoch's outputs, and copies the weights whenever a task's AUC is as good as ever or better.
+
+    See :func:`~liverattn.evaluation.protocols.best_epochs` for why the later of two equal epochs is kept.
 
     The AUCs are those of the selecting cases: the held-out fold as in the paper, or the inner split if there is one.
     The recorded outputs let other protocols choose other epochs afterwards. An undefined AUC (NaN) never counts; a task
@@ -130,7 +132,7 @@ class TaskCopies(Callback):
         named = {**{f"val/auc_{task}": value for task, value in aucs.items()}, "val/score": score}
         pl_module.log_dict({name: value for name, value in named.items() if not math.isnan(value)}, rank_zero_only=True)
         for task, value in aucs.items():
-            if value > self.best.get(task, -math.inf):
+            if value >= self.best.get(task, -math.inf):
                 self.best[task] = value
                 if trainer.is_global_zero:
                     self._write(task, value, trainer.current_epoch, pl_module)

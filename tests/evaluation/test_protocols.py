@@ -10,9 +10,9 @@ from liverattn.evaluation.protocols import best_epochs, last_epochs
 NAN = math.nan
 
 
-def test_the_first_best_epoch_of_each_task() -> None:
+def test_the_last_of_the_best_epochs_of_each_task() -> None:
     aucs = [{"lesion": 0.7, "type": NAN}, {"lesion": 0.9, "type": 0.2}, {"lesion": 0.9, "type": NAN}]
-    assert best_epochs(aucs) == {"lesion": 1, "type": 1}
+    assert best_epochs(aucs) == {"lesion": 2, "type": 1}
 
 
 def test_an_undefined_task_has_no_epoch() -> None:
@@ -29,4 +29,4 @@ def test_nothing_is_better_than_the_best(values: list[float]) -> None:
     assert ("lesion" in best) == bool(defined)
     if defined:
         assert values[best["lesion"]] == max(defined)
-        assert max(defined) not in values[: best["lesion"]]
+        assert max(defined) not in values[best["lesion"] + 1 :]
