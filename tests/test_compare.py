@@ -125,6 +125,24 @@ def test_settings_are_chosen_on_the_inner_splits(tmp_path: Path, command: Comman
     assert pair["quantities"]["lesion"]["first"]["value"] == pytest.approx(value)
 
 
+def test_the_last_epochs_of_runs_with_an_inner_split(tmp_path: Path, command: Command) -> None:
+    for name, noise in (("good", 0.6), ("poor", 2.5)):
+        for fold in range(3):
+            write_run(tmp_path, name, COHORT, 0, fold, noise=noise, optim__trunk_rate=noise, inner_folds=4)
+    result = command(compare.main, "a=good", "protocol=last", f"paths.outputs={tmp_path}", "draws=50")
+    assert result.status == 0, result.err
+    assert "their last epochs are compared" in result.out and "metadata alone" in result.out
+    pairs = json.loads((tmp_path / "comparisons" / "compare" / "compare.json").read_text())["pairs"]
+    lines = []
+    for run in find_runs(tmp_path / "runs" / "good"):
+        table = run.read_predictions()
+        lines.append(ranked(table[(table["protocol"] == "last") & (table["task"] == "lesion")], "lesion"))
+    found = pd.concat(lines)
+    assert pairs[0]["quantities"]["lesion"]["first"]["value"] == pytest.approx(
+        roc_auc_score(found["truth_lesion"], found["p"])
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
