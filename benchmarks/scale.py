@@ -44,7 +44,7 @@ def write_cases(folder: Path, count: int) -> Path:
         path = folder / "images" / f"{case // 1000:03d}" / f"{case:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
-        boxes = json.dumps([[x, y, x + 40, y + 30]] if lesion else [])
+        boxes = json.dumps([[x, y, x + 40, y + 30]]) if lesion else None
         malignant = case // 2 % 2 if lesion else None
         rows.append((f"c{case:06d}", str(path.relative_to(folder)), f"p{case // 3}", lesion, malignant, boxes))
     columns = ["image_id", "path", "patient_id", "lesion", "malignant", "boxes"]
