@@ -68,6 +68,11 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
     write_evidence(comparison, tables, folder)
     with replacing(folder / "predictions.parquet") as temporary:
         comparison.predictions().to_parquet(temporary, index=False)
+    if (epochs := comparison.epochs()) is None:
+        (folder / "epochs.csv").unlink(missing_ok=True)  # of an earlier comparison
+    else:
+        with replacing(folder / "epochs.csv") as temporary:
+            epochs.to_csv(temporary, index=False)
     write_json(folder / "metrics.json", comparison.record())
     return tables
 

@@ -6,6 +6,7 @@
 ``split.json``             image_ids: ``held_out``, ``train``, ``selection`` (empty unless ``protocol=inner``), and the
                            hash of the fold assignment
 ``epochs/NNN.safetensors`` what epoch NNN's weights say of the held-out and the selection cases
+``epochs.csv``             AUCs and score of every epoch on the held-out and the selection cases
 ``checkpoints/TASK.ckpt``  best epoch by that task's AUC; an inference copy (:func:`read_copy`), no optimizer state
 ``checkpoints/last.ckpt``  where to resume
 ``predictions.parquet``    one row per held-out case, task and protocol: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
@@ -77,6 +78,11 @@ class RunFolder:
     def cases(self) -> Path:
         """What is known of the held-out cases besides their labels."""
         return self.path / "cases.parquet"
+
+    @property
+    def epochs(self) -> Path:
+        """AUCs of every epoch."""
+        return self.path / "epochs.csv"
 
     @property
     def metrics(self) -> Path:
@@ -193,6 +199,14 @@ class RunFolder:
         """
         return _read_table(self.cases, ("image_id", "site")).set_index("image_id") if self.cases.exists() else None
 
+    def read_epochs(self) -> pd.DataFrame | None:
+        """``epochs.csv``; None where the run was made by a version that wrote none.
+
+        Raises:
+            InputError: Damaged, or without the columns of the contract.
+        """
+        return _read_table(self.epochs, ("epoch", "cases", "score")) if self.epochs.exists() else None
+
     def write_predictions(self, table: pd.DataFrame) -> None:
         """Write ``predictions.parquet``."""
         write_table(table, self.predictions)
@@ -200,7 +214,7 @@ class RunFolder:
 
 def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}. Run the fold again.") from error
     missing = [name for name in needed if name not in table]

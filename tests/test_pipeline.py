@@ -157,6 +157,11 @@ def test_an_inner_split_selects_and_the_held_out_fold_only_scores(
     assert numbers(run, "paper")["auc"]["lesion"] == pytest.approx(max(aucs["held_out"]), abs=1e-12)
     assert numbers(run, "last")["auc"]["lesion"] == pytest.approx(aucs["held_out"][-1], abs=1e-12)
 
+    curves = run.read_epochs()
+    assert curves is not None
+    for part, values in aucs.items():
+        np.testing.assert_allclose(curves.loc[curves["cases"] == part, "lesion"], values, atol=1e-12)
+
     selecting = run.read_selection()
     assert selecting is not None and set(selecting["protocol"]) == {"inner", "last"}
     last = selecting[(selecting["protocol"] == "last") & (selecting["task"] == "lesion")]

@@ -71,6 +71,26 @@ class Comparison:
             parts.append(pd.DataFrame(probability, columns=[f"{prefix}probability_{name}" for name in self.outputs]))
         return pd.concat(parts, axis=1)
 
+    def epochs(self) -> pd.DataFrame | None:
+        """AUCs of every epoch of every fold run that is compared, on its held-out and its selection cases.
+
+        What is told of the selection cases may choose settings: no held-out case had a part in it. Several epochs with
+        the same AUC there are told apart by their order alone (:func:`~liverattn.evaluation.protocols.best_epochs`).
+
+        Returns:
+            Columns ``architecture``, ``repeat``, ``fold``, ``inner`` (a split selected) and those of a run's
+            ``epochs.csv``; None where all runs are of a version that wrote none.
+        """
+        parts = []
+        for scored in self.ranking:
+            assert scored.architecture is not None
+            for (inner, (repeat, fold)), run in sorted(scored.architecture.runs.items()):
+                found = run.folder.read_epochs() if (repeat, fold) in scored.cells(inner=inner) else None
+                if found is not None:
+                    place = {"architecture": scored.label, "repeat": repeat, "fold": fold, "inner": inner}
+                    parts.append(pd.concat([pd.DataFrame(place, index=found.index), found], axis=1))
+        return pd.concat(parts, ignore_index=True) if parts else None
+
     @property
     def cells(self) -> list[Cell]:
         """Repeat and fold of every fold run that the shown numbers are over."""

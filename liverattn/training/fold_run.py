@@ -37,6 +37,7 @@ from liverattn.training.protocol import FoldRows
 from liverattn.training.results import (
     attention_panels,
     case_table,
+    epoch_aucs,
     epoch_predictions,
     fold_predictions,
     protocol_epochs,
@@ -171,7 +172,10 @@ class FoldRun:
     def _write_pictures_and_predictions(self) -> pd.DataFrame:
         lambdas = self.model.lambdas
         recorded = [read_outputs(self.run.epoch(epoch)) for epoch in range(self.settings.max_epochs)]
-        chosen = protocol_epochs(recorded, self._selecting, self.truth, self.tasks)
+        aucs = epoch_aucs(recorded, self._selecting, self.truth, self.tasks)
+        with replacing(self.run.epochs) as temporary:
+            aucs.to_csv(temporary, index=False)
+        chosen = protocol_epochs(aucs, self.tasks)
         if not chosen[self.protocol]:
             raise InputError(
                 "No task has a defined AUC on the selecting cases, so no epoch could be chosen: each class of at least "

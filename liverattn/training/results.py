@@ -29,24 +29,42 @@ def attention_maps(outputs: Outputs, lambdas: Sequence[float]) -> NDArray[np.flo
     return np.asarray(maps, dtype=np.float32)
 
 
-def protocol_epochs(
+def epoch_aucs(
     recorded: Sequence[Outputs], selection_rows: NDArray[np.int64], truth: NDArray[np.floating], tasks: Sequence[Task]
-) -> dict[str, dict[str, int]]:
-    """Epoch of every task under every protocol that the training serves.
+) -> pd.DataFrame:
+    """What every epoch reaches on the cases that are not trained on.
 
     Args:
         recorded: Outputs of every epoch.
         selection_rows: Of the inner split; empty without one.
         truth: (n, K) labels of all cases, NaN where unknown.
         tasks: With K outputs in all.
+
+    Returns:
+        One row per epoch (from 0) and ``cases`` (``held_out``; ``selection`` where there is an inner split), with the
+        AUC of every task and the score (Eq. 4); NaN where undefined.
     """
+    rows = []
+    for cases in ("held_out", *(["selection"] if len(selection_rows) else [])):
+        for epoch, outputs in enumerate(recorded):
+            part = outputs.only(selection_rows, keep=cases == "selection")
+            aucs = task_aucs(truth[part.rows], part.logits, tasks)
+            rows.append({"epoch": epoch, "cases": cases, **aucs, "score": weighted_score(aucs, tasks)})
+    return pd.DataFrame(rows)
 
-    def aucs(*, selecting: bool) -> list[dict[str, float]]:
-        parts = [outputs.only(selection_rows, keep=selecting) for outputs in recorded]
-        return [task_aucs(truth[part.rows], part.logits, tasks) for part in parts]
 
-    held_out = aucs(selecting=False)
-    inner = {"inner": best_epochs(aucs(selecting=True))} if len(selection_rows) else {}
+def protocol_epochs(aucs: pd.DataFrame, tasks: Sequence[Task]) -> dict[str, dict[str, int]]:
+    """Epoch of every task under every protocol that the training serves.
+
+    Args:
+        aucs: See :func:`epoch_aucs`.
+        tasks: Of its columns.
+    """
+    by_cases = {
+        cases: rows[[task.name for task in tasks]].to_dict("records") for cases, rows in aucs.groupby("cases")
+    }
+    held_out = by_cases["held_out"]
+    inner = {"inner": best_epochs(by_cases["selection"])} if "selection" in by_cases else {}
     return {**inner, "paper": best_epochs(held_out), "last": last_epochs(held_out)}
 
 

@@ -132,6 +132,23 @@ def test_predictions_have_one_row_per_image_and_repeat(small: Path) -> None:
     np.testing.assert_allclose(table["probability_lesion"], expected, rtol=1e-12)
 
 
+def test_epochs_of_the_compared_fold_runs_are_put_together(tmp_path: Path) -> None:
+    for name in "ab":
+        write_architecture(tmp_path, name, SMALL, [0], inner_folds=4, backbone__name=name)
+    assert compared(tmp_path, ["a"], "inner").epochs() is None  # of a version that recorded none
+    runs = [run for run in finished_runs(tmp_path) if run.experiment == "a"]
+    for run in runs:
+        curve = {"epoch": [0, 1], "cases": "selection", "lesion": [0.5, (1 + run.cell[1]) / 8], "score": [0.4, 0.6]}
+        pd.DataFrame(curve).to_csv(run.folder.epochs, index=False)
+    found = compared(tmp_path, ["a"], "inner").epochs()
+    assert found is not None and len(found) == 2 * len(runs)
+    assert set(found["architecture"]) == {"a"} and found["inner"].all()
+    assert (found.loc[found["epoch"] == 1, "lesion"] == (1 + found.loc[found["epoch"] == 1, "fold"]) / 8).all()
+    runs[0].folder.epochs.write_text("epoch,lesion\n0,0.5\n")
+    with pytest.raises(InputError, match=r"epochs.csv lacks the column\(s\) cases, score"):
+        compared(tmp_path, ["a"], "inner").epochs()
+
+
 def cells(table: ResultTable) -> dict[tuple[str, ...], list[Number]]:
     """Numbers of every row by its texts."""
     return {
