@@ -60,9 +60,7 @@ def protocol_epochs(aucs: pd.DataFrame, tasks: Sequence[Task]) -> dict[str, dict
         aucs: See :func:`epoch_aucs`.
         tasks: Of its columns.
     """
-    by_cases = {
-        cases: rows[[task.name for task in tasks]].to_dict("records") for cases, rows in aucs.groupby("cases")
-    }
+    by_cases = {cases: rows[[task.name for task in tasks]].to_dict("records") for cases, rows in aucs.groupby("cases")}
     held_out = by_cases["held_out"]
     inner = {"inner": best_epochs(by_cases["selection"])} if "selection" in by_cases else {}
     return {**inner, "paper": best_epochs(held_out), "last": last_epochs(held_out)}
