@@ -138,14 +138,12 @@ class Multirun:
     def _launch(self, todo: Sequence[int], parent: ParentRun | None) -> None:
         environment = {MOTHER: str(os.getpid()), **({} if parent is None else parent.environment)}
         more = [f"++hydra.job.env_set.{name}='{value}'" for name, value in environment.items()]
-        # Cells that another process was at or whose process was killed get another chance. Not so with submitit, whose
-        # jobs go on when this process ends.
-        attempts = 1 if type(self.launcher).__module__.startswith("hydra_plugins.hydra_submitit") else ATTEMPTS
-        for _ in range(attempts):
+        # Cells that another process was at or whose process was killed get another chance.
+        for _ in range(ATTEMPTS):
             if self._is_alone:
                 self._launch_one_by_one(todo, more)
-            else:
-                self._launch_together(todo, more)
+            elif not self._launch_together(todo, more):
+                break
             progress = self._progress()
             todo = [i for i in todo if progress[i].state not in ("finished", "failed")]
             if not todo:
@@ -162,7 +160,8 @@ class Multirun:
                 self._note(position, str(error) or type(error).__name__)
             print(news(self.sweep, position, self._progress()), flush=True)
 
-    def _launch_together(self, todo: Sequence[int], more: Sequence[str]) -> None:
+    def _launch_together(self, todo: Sequence[int], more: Sequence[str]) -> bool:
+        """Whether another attempt can help."""
         overrides = [[*self.sweep.cells[i].overrides, *more] for i in todo]
         try:
             with _watching(self.sweep):
@@ -173,6 +172,8 @@ class Multirun:
             print("A process of the sweep was killed (was the memory full?).", flush=True)
         except Exception as error:  # of a launcher: its messages are long
             print(f"The launcher gave up: {error}", flush=True)
+            return False
+        return True
 
     def _note(self, position: int, error: str | None) -> None:
         if error is not None:

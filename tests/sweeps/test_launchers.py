@@ -1,27 +1,66 @@
-"""Cells in processes of their own, as SLURM's would be; several per machine are tested in ``tests/test_kill.py``."""
+"""Cells as jobs, as SLURM's would be, without SLURM; several per machine are tested in ``tests/test_kill.py``."""
 
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from liverattn.runs import find_runs
 from liverattn.sweeps.record import find_sweeps
 from tests.conftest import shell
 
+JOBS = ("-m", "tracking=none", "hydra/launcher=local")
+
 
 @pytest.mark.slow
-def test_submitit_runs_every_cell_as_a_job(tiny: list[str], tmp_path: Path) -> None:
-    rates = "optim.head_rate=0.02,1e30"  # the second makes the loss NaN
-    arguments = ("-m", *tiny, "tracking=none", "trainer.max_epochs=1", "hydra/launcher=submitit_local", rates)
-    process = shell("liverattn.train", *arguments)
+def test_every_cell_is_a_job_two_at_a_time(tiny: list[str], tmp_path: Path) -> None:
+    rates = "optim.head_rate=0.02,1e30,0.03"  # the second makes the loss NaN
+    process = shell("liverattn.train", *JOBS, *tiny, "trainer.max_epochs=1", rates)
     out, err = process.communicate(timeout=250)
     assert process.returncode == 1, out + err
     (sweep,) = find_sweeps(tmp_path / "outputs")
-    done, failed = sweep.progress()
-    assert (done.state, failed.state) == ("finished", "failed"), out + err
+    done, failed, third = sweep.progress()
+    assert (done.state, failed.state, third.state) == ("finished", "failed", "finished"), out + err
     assert "NaN" in str(failed.error)
-    assert " running: run optim.head_rate=0.02 repeat 0 fold 0" in out
+    said = out.splitlines()
+    (third_begins,) = (i for i, line in enumerate(said) if " running: run optim.head_rate=0.03 " in line)
+    assert any(" done: " in line or " failed: " in line for line in said[:third_begins])  # it waited for a place
     assert " done: run optim.head_rate=0.02 repeat 0 fold 0: score" in out
     assert " failed: run optim.head_rate=1e+30 repeat 0 fold 0: " in out
     assert "epoch   1/1" not in out
     assert "epoch   1/1" in (sweep.run(sweep.cells[0]).path / "output.log").read_text()
     assert "again: python -m liverattn.train" in out
+
+
+@pytest.mark.slow
+def test_a_killed_job_costs_the_others_nothing_and_its_cell_is_submitted_again(tiny: list[str], tmp_path: Path) -> None:
+    process = shell("liverattn.train", *JOBS, *tiny, "protocol.fold=0,1,2", "trainer.max_epochs=3")
+    job = job_with_an_epoch(tmp_path, process)
+    os.kill(job, signal.SIGKILL)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, out + err
+    (sweep,) = find_sweeps(tmp_path / "outputs")
+    assert [item.state for item in sweep.progress()] == ["finished"] * 3
+    assert out.count(" interrupted: ") == 1 and "All are finished." in out
+
+
+def job_with_an_epoch(folder: Path, sweep: "subprocess.Popen[str]") -> int:
+    """The process that works on the first run folder that holds an epoch."""
+    while sweep.poll() is None:
+        for run in find_runs(folder / "outputs" / "runs"):
+            if run.epoch(0).exists() and not run.is_finished:
+                for entry in Path("/proc").iterdir():
+                    if entry.name.isdigit() and _holds(entry, run.path / "run.lock"):
+                        return int(entry.name)
+        time.sleep(0.02)
+    raise AssertionError("The sweep ended before a job could be killed.")
+
+
+def _holds(process: Path, lock: Path) -> bool:
+    try:
+        return any(os.path.samefile(descriptor, lock) for descriptor in (process / "fd").iterdir())
+    except OSError:  # not ours, or gone
+        return False

@@ -1,0 +1,85 @@
+"""Hydra takes launchers only from this namespace: cells as jobs of SLURM, or of this machine in its place."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
+
+GENERAL = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class SlurmCells(BaseSubmititLauncher):  # type: ignore[misc]
+    """One job per cell. The base class stops waiting for all jobs when one was killed; this one goes on."""
+
+    _EXECUTOR = "slurm"
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Submit a job per cell and wait for all.
+
+        Returns:
+            Of each job what its cell returned; None of one that was killed: its run folder tells what became of it.
+        """
+        arguments = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        return [_result(job) for job in self._finished(self._executor(), arguments)]
+
+    def _finished(self, executor: "AutoExecutor", arguments: Sequence[tuple[Any, ...]]) -> "Sequence[Job[JobReturn]]":
+        jobs: list[Job[JobReturn]] = executor.map_array(self, *zip(*arguments, strict=True))
+        for job in jobs:
+            job.wait()
+        return jobs
+
+    def _executor(self) -> "AutoExecutor":
+        from submitit import AutoExecutor  # every Hydra command of this environment imports this file
+
+        settings = dict(self.params)
+        folder, timeouts = settings.pop("submitit_folder"), settings.pop("max_num_timeout")
+        executor = AutoExecutor(folder, cluster=self._EXECUTOR, slurm_max_num_timeout=timeouts)
+        executor.update_parameters(
+            **{name if name in GENERAL else f"slurm_{name}": value for name, value in settings.items()}
+        )
+        assert self.config is not None
+        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        return executor
+
+
+class LocalCells(SlurmCells):
+    """The same with processes of this machine for jobs, ``array_parallelism`` at once; its processors are divided."""
+
+    _EXECUTOR = "local"
+
+    def _finished(self, executor: "AutoExecutor", arguments: Sequence[tuple[Any, ...]]) -> "Sequence[Job[JobReturn]]":
+        most = int(self.params["array_parallelism"])
+        threads = max((os.cpu_count() or 1) // most, 1)
+        executor.update_parameters(local_setup=[f"export OMP_NUM_THREADS={threads}"])
+        jobs: list[Job[JobReturn]] = []
+        for one in arguments:
+            while sum(not job.done() for job in jobs) >= most:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            jobs.append(executor.submit(self, *one))
+        for job in jobs:
+            job.wait()
+        return jobs
+
+
+def _result(job: "Job[JobReturn]") -> JobReturn:
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        return job.results()[0]
+    except FailedJobError as error:  # before or after the work on its cell
+        failure = str(error).strip().splitlines()[-1]
+    except UncompletedJobError:  # killed
+        failure = None
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=failure)
