@@ -171,8 +171,8 @@ class FoldRun:
 
     def _write_pictures_and_predictions(self) -> pd.DataFrame:
         lambdas = self.model.lambdas
-        recorded = [read_outputs(self.run.epoch(epoch)) for epoch in range(self.settings.max_epochs)]
-        aucs = epoch_aucs(recorded, self._selecting, self.truth, self.tasks)
+        every = (read_outputs(self.run.epoch(epoch)) for epoch in range(self.settings.max_epochs))
+        aucs = epoch_aucs(every, self._selecting, self.truth, self.tasks)
         with replacing(self.run.epochs) as temporary:
             aucs.to_csv(temporary, index=False)
         chosen = protocol_epochs(aucs, self.tasks)
@@ -181,10 +181,13 @@ class FoldRun:
                 "No task has a defined AUC on the selecting cases, so no epoch could be chosen: each class of at least "
                 "one task must occur there. Use fewer folds (protocol.folds, protocol.inner_folds) or more cases."
             )
-        held_out = [outputs.only(self._selecting, keep=False) for outputs in recorded]
+        recorded = {
+            epoch: read_outputs(self.run.epoch(epoch)) for epochs in chosen.values() for epoch in epochs.values()
+        }
+        held_out = {epoch: outputs.only(self._selecting, keep=False) for epoch, outputs in recorded.items()}
         tables = {
-            epoch: epoch_predictions(held_out[epoch], self.manifest, self.cases, self.truth, self.tasks, lambdas)
-            for epoch in {epoch for epochs in chosen.values() for epoch in epochs.values()}
+            epoch: epoch_predictions(outputs, self.manifest, self.cases, self.truth, self.tasks, lambdas)
+            for epoch, outputs in held_out.items()
         }
         predictions = fold_predictions(tables, chosen)
         self.run.write_predictions(predictions)
@@ -196,7 +199,9 @@ class FoldRun:
         attention_figure(panels, self.run.path / "attention.png")
         return predictions
 
-    def _write_cases_and_selection(self, recorded: Sequence[Outputs], chosen: Mapping[str, Mapping[str, int]]) -> None:
+    def _write_cases_and_selection(
+        self, recorded: Mapping[int, Outputs], chosen: Mapping[str, Mapping[str, int]]
+    ) -> None:
         rows, grid = self.rows, self.model.grid(*self.cases.size)
         write_table(case_table(rows.held_out, rows.train, self.manifest, self.cases, grid), self.run.cases)
         if "inner" in chosen:

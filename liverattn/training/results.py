@@ -1,6 +1,6 @@
 """From the recorded outputs of a run to its predictions, metrics and pictures: needs no network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -30,12 +30,12 @@ def attention_maps(outputs: Outputs, lambdas: Sequence[float]) -> NDArray[np.flo
 
 
 def epoch_aucs(
-    recorded: Sequence[Outputs], selection_rows: NDArray[np.int64], truth: NDArray[np.floating], tasks: Sequence[Task]
+    recorded: Iterable[Outputs], selection_rows: NDArray[np.int64], truth: NDArray[np.floating], tasks: Sequence[Task]
 ) -> pd.DataFrame:
     """What every epoch reaches on the cases that are not trained on.
 
     Args:
-        recorded: Outputs of every epoch.
+        recorded: Outputs of every epoch, of which one at a time is held.
         selection_rows: Of the inner split; empty without one.
         truth: (n, K) labels of all cases, NaN where unknown.
         tasks: With K outputs in all.
@@ -45,8 +45,8 @@ def epoch_aucs(
         AUC of every task and the score (Eq. 4); NaN where undefined.
     """
     rows = []
-    for cases in ("held_out", *(["selection"] if len(selection_rows) else [])):
-        for epoch, outputs in enumerate(recorded):
+    for epoch, outputs in enumerate(recorded):
+        for cases in ("held_out", *(["selection"] if len(selection_rows) else [])):
             part = outputs.only(selection_rows, keep=cases == "selection")
             aucs = task_aucs(truth[part.rows], part.logits, tasks)
             rows.append({"epoch": epoch, "cases": cases, **aucs, "score": weighted_score(aucs, tasks)})
