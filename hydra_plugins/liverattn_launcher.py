@@ -13,7 +13,17 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
 
-GENERAL = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
+GENERAL = (
+    "name",
+    "timeout_min",
+    "mem_gb",
+    "nodes",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "stderr_to_stdout",
+)  # of every executor; the others are SLURM's
+
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
