@@ -59,7 +59,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
-        self.cases, self.labels, self.grid, self.reduction, self.seed = cases, labels, grid, reduction, seed
+        self.cases, self.grid, self.reduction, self.seed = cases, grid, reduction, seed
+        self.labels, self.label_weight = np.nan_to_num(labels), (~np.isnan(labels)).astype(np.float32)
         self.augment = None if augmentation is None else augmentation.build(cases.size)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
@@ -70,12 +71,11 @@ class CaseDataset(Dataset[dict[str, Any]]):
         mask = boxes_to_mask(NO_BOXES if boxes is None else boxes, self.cases.size)
         if self.augment is not None:
             image, mask = self.augment(image, mask, (self.seed, epoch, row))
-        known = ~np.isnan(self.labels[row])
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image))[None],
             "factor": self.cases.factors[row],
-            "labels": np.where(known, self.labels[row], 0).astype(np.float32),
-            "label_weight": known.astype(np.float32),
+            "labels": self.labels[row],
+            "label_weight": self.label_weight[row],
             "target": mask_to_grid(mask, self.grid, self.reduction)[None],
             "target_weight": np.float32(boxes is not None),
             "row": row,

@@ -69,6 +69,8 @@ def mask_to_grid(mask: NDArray[np.uint8], grid: tuple[int, int], reduction: Redu
         return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.float32)
     # Only the rows and columns that hold a box: most masks are empty, and cv2.INTER_AREA takes ten times as long.
     x, y, width, height = cv2.boundingRect(mask)
+    if not width:
+        return np.zeros(grid, np.float32)
     down = _coverage(mask.shape[0], grid[0])[:, y : y + height]
     across = _coverage(mask.shape[1], grid[1])[:, x : x + width]
     fractions: NDArray[np.float32] = np.minimum(

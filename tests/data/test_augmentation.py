@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -21,6 +22,37 @@ def scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     mask[35:65, 40:80] = 1
     image[mask == 1] = 250
     return image, mask
+
+
+@pytest.mark.parametrize("settings", [Augmentation(), Augmentation(crop=0.4, aspect=0.3, rotate=30, probability=0.5)])
+def test_it_is_what_albumentations_composes(settings: Augmentation) -> None:
+    import albumentations as A  # only now: liverattn switches its look at the package index off
+
+    aspect = SIZE[1] / SIZE[0]
+    compose = A.Compose(
+        [
+            A.RandomResizedCrop(
+                size=SIZE,
+                scale=(settings.crop, 1.0),
+                ratio=(aspect * (1 - settings.aspect), aspect * (1 + settings.aspect)),
+                mask_interpolation=cv2.INTER_NEAREST_EXACT,
+            ),
+            A.Affine(
+                translate_percent=(-settings.translate, settings.translate),
+                rotate=(-settings.rotate, settings.rotate),
+                p=settings.probability,
+            ),
+            A.HorizontalFlip(p=settings.flip),
+        ]
+    )
+    image, mask = np.random.default_rng(0).integers(0, 256, SIZE, dtype=np.uint8), scene()[1]
+    augment = settings.build(SIZE)
+    for case in range(40):
+        compose.set_random_seed(int(np.random.SeedSequence((3, 1, case)).generate_state(1)[0]))
+        composed = compose(image=image, mask=mask)
+        moved, moved_mask = augment(image, mask, (3, 1, case))
+        np.testing.assert_array_equal(moved, composed["image"])
+        np.testing.assert_array_equal(moved_mask, composed["mask"])
 
 
 @pytest.mark.parametrize("seed", range(25))
