@@ -2,7 +2,8 @@
 
     python -m benchmarks.prepare [--rounds 3]
 
-The loop decodes, crops, measures, resizes and saves; it neither hashes files nor could it go on after an interruption.
+The loop decodes, converts to grey, crops, measures, resizes and saves; the pixels are the same (this is checked). It
+neither hashes files, nor refuses truncated ones, nor could it go on after an interruption.
 """
 
 import argparse
@@ -28,9 +29,10 @@ def plain_loop(manifest: Manifest, steps: Any, folder: Path) -> None:
     folder.mkdir()
     cv2.setNumThreads(0)
     for number, row in enumerate(manifest.table.to_dict("records")):
-        image = cv2.imread(str(manifest.root / row["path"]), cv2.IMREAD_GRAYSCALE)
+        image = cv2.imread(str(manifest.root / row["path"]))
         assert image is not None
-        prepared = steps.apply(image, NO_BOXES if row["boxes"] is None else row["boxes"])
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        prepared = steps.apply(grey, NO_BOXES if row["boxes"] is None else row["boxes"])
         np.save(folder / f"{number}.npy", prepared.image)
     cv2.setNumThreads(-1)
 
@@ -49,8 +51,10 @@ def main() -> None:
             plain_loop(manifest, steps, Path(folder) / f"plain{turn}")
             times["OpenCV loop"].append(time.perf_counter() - started)
             started = time.perf_counter()
-            prepare_cases(manifest, steps, Path(folder) / f"cache{turn}")
+            prepared = prepare_cases(manifest, steps, Path(folder) / f"cache{turn}")
             times["liverattn.prepare"].append(time.perf_counter() - started)
+        for row in range(len(prepared)):
+            assert np.array_equal(prepared.image(row), np.load(Path(folder) / "plain0" / f"{row}.npy"))
     print(f"{described()}; {cfg.data.name}, {len(manifest.table)} images")
     for name, values in times.items():
         print(f"{name:18s} {statistics.median(values):6.2f} s ({min(values):.2f} to {max(values):.2f})")

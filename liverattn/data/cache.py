@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -75,6 +76,7 @@ def prepare_cases(
         InputError: Images cannot be decoded or are black all over (all of them are listed; what could be prepared
             stays), or the disk is full.
     """
+    cv2.setNumThreads(0)  # the cores are taken
     rows = manifest.table.to_dict("records")
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     with Progress(transient=True) as progress:

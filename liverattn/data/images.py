@@ -1,6 +1,6 @@
 """Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -44,15 +44,19 @@ def image_size(path: Path) -> tuple[int, int]:
         ImageError: Absent, empty or not an image, or smaller than 16x16 pixels.
     """
     with _open(path) as image:
-        width, height = image.size
+        return _checked_size(image)
+
+
+def _checked_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
     if min(width, height) < SMALLEST:
         raise ImageError(f"is only {width}x{height} pixels; at least {SMALLEST}x{SMALLEST} are needed")
     return width, height
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    """Decode a file to grey, without the remarks of :func:`read_image`."""
-    return read_image(path)[0]
+    """Decode a file to grey, without the remarks of :func:`read_image`, which take a fifth of the time."""
+    return _decode(path, _no_remarks)[0]
 
 
 def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -68,17 +72,25 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     Raises:
         ImageError: As :func:`image_size`, or truncated, or black all over.
     """
-    image_size(path)
+    return _decode(path, _remarks)
+
+
+def _decode(path: Path, observe: Callable[[Image.Image], Iterable[str]]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     with _open(path) as image:
+        _checked_size(image)
         try:
             is_deep = _has_deep_color(image)  # seen in the header only
-            remarks = tuple(_remarks(image))
+            remarks = tuple(observe(image))
             grey = to_8_bit(_deep_color(path)) if is_deep else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if grey.max() == 0:
         raise ImageError("is black all over")
     return grey, remarks
+
+
+def _no_remarks(image: Image.Image) -> tuple[str, ...]:
+    return ()
 
 
 def _remarks(image: Image.Image) -> Iterator[str]:
@@ -103,7 +115,7 @@ def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
     if "A" in image.getbands() or "transparency" in image.info:
         color = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), color).convert("RGB")
-    return np.array(image.convert("L"))
+    return np.asarray(image.convert("L"))
 
 
 def _has_deep_color(image: Image.Image) -> bool:

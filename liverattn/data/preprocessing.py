@@ -45,9 +45,12 @@ def crop_borders(image: Image, boxes: Boxes) -> tuple[Image, Boxes]:
 def border_window(image: Image, boxes: Boxes) -> Window:
     """The window that :func:`crop_borders` keeps."""
     height, width = image.shape
-    bright = image > BLACK
-    rows = np.flatnonzero(bright.mean(axis=1) > BORDER_FRACTION)
-    columns = np.flatnonzero(bright.mean(axis=0) > BORDER_FRACTION)
+    bright = np.asarray(image > BLACK).view(np.uint8)
+    in_rows, in_columns = (cv2.reduce(bright, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
+    rows, columns = (
+        np.flatnonzero(in_rows / width > BORDER_FRACTION),
+        np.flatnonzero(in_columns / height > BORDER_FRACTION),
+    )
     if not len(rows) or not len(columns):
         return 0, 0, width, height
     x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
