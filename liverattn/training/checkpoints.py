@@ -1,6 +1,7 @@
 """Three copies of the weights, each the best epoch of one task, and where to resume (paper: "Implementation")."""
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from liverattn.errors import InputError
@@ -42,12 +44,16 @@ class TaskCopy:
 def read_copy(path: Path) -> TaskCopy:
     """Read a task checkpoint (plain tensors and values only; nothing in it can execute).
 
+    Args:
+        path: Named after its task: what is best for several tasks is one file with several names.
+
     Raises:
         InputError: Absent, damaged, or not a task checkpoint.
     """
     try:
         content = torch.load(path, "cpu", weights_only=True)
-        return TaskCopy(content["task"], content["epoch"], content["auc"], content["state_dict"], content["config"])
+        auc = content["aucs"][path.stem]
+        return TaskCopy(path.stem, content["epoch"], auc, content["state_dict"], content["config"])
     except FileNotFoundError:
         raise InputError(f"The checkpoint {path} does not exist.") from None
     except Exception as error:  # torch raises a dozen kinds for damaged files
@@ -131,23 +137,14 @@ class TaskCopies(Callback):
         self.history.append({**aucs, "score": score})
         named = {**{f"val/auc_{task}": value for task, value in aucs.items()}, "val/score": score}
         pl_module.log_dict({name: value for name, value in named.items() if not math.isnan(value)}, rank_zero_only=True)
-        for task, value in aucs.items():
-            if value >= self.best.get(task, -math.inf):
-                self.best[task] = value
-                if trainer.is_global_zero:
-                    self._write(task, value, trainer.current_epoch, pl_module)
+        improved = {task: value for task, value in aucs.items() if value >= self.best.get(task, -math.inf)}
+        self.best |= improved
+        if improved and trainer.is_global_zero:
+            state = {name: value.cpu() for name, value in pl_module.model.state_dict().items()}
+            content = {"epoch": trainer.current_epoch, "aucs": aucs, "state_dict": state, "config": self.config}
+            path, *names = map(self.run.copy, improved)
+            trainer.strategy.checkpoint_io.save_checkpoint(content, path, {"names": names})
         self._announce_undefined(aucs)
-
-    def _write(self, task: str, auc: float, epoch: int, module: LesionModule) -> None:
-        content = {
-            "task": task,
-            "epoch": epoch,
-            "auc": auc,
-            "state_dict": {name: value.detach().cpu() for name, value in module.model.state_dict().items()},
-            "config": self.config,
-        }
-        with replacing(self.run.copy(task)) as temporary:
-            torch.save(content, temporary)
 
     def _announce_undefined(self, aucs: Mapping[str, float]) -> None:
         undefined = [task for task, value in aucs.items() if math.isnan(value)]
@@ -160,15 +157,46 @@ class TaskCopies(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` after every epoch, whole or not at all; a killed run resumes there bit for bit."""
+    """Writes ``last.ckpt`` after every epoch; a killed run resumes there bit for bit."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save everything that the next epoch depends on."""
-        if trainer.is_global_zero:
-            with replacing(self.run.last) as temporary:
-                trainer.save_checkpoint(temporary, weights_only=False)
-        else:  # writes nothing, but all processes have to take part
-            trainer.save_checkpoint(self.run.last, weights_only=False)
+        trainer.save_checkpoint(self.run.last, weights_only=False)  # all processes have to take part; the first writes
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Files that appear whole or not at all, under one name or several.
+
+    Nothing is written after a failure: within Lightning's ``AsyncCheckpointIO``, which writes in their order what
+    training hands over, ``last.ckpt`` must not promise copies that are not there.
+    """
+
+    failed = False
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write one file; ``storage_options["names"]`` are further names of it.
+
+        Raises:
+            InputError: The disk is full, or the folder is not writable.
+        """
+        if self.failed:
+            return
+        try:
+            with replacing(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+            for name in (storage_options or {}).get("names", ()):
+                with replacing(name) as temporary:
+                    _link(Path(path), temporary)
+        except BaseException:
+            self.failed = True
+            raise
+
+
+def _link(path: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(path)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, name)

@@ -12,10 +12,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liverattn.errors import InputError
+from liverattn.training.checkpoints import WholeFiles
 from liverattn.training.hardware import Hardware
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
@@ -121,8 +123,8 @@ class TrainerSettings:
             accelerator=hardware.accelerator,
             devices=self.devices,
             strategy=self.strategy,
-            # Starts the processes itself, also within a job of a cluster that has only one task.
-            plugins=[LightningEnvironment()] if self.devices > 1 else [],
+            # The environment starts the processes itself, also within a job of a cluster that has only one task.
+            plugins=[AsyncCheckpointIO(WholeFiles()), *([LightningEnvironment()] if self.devices > 1 else [])],
             use_distributed_sampler=False,  # our own one shares the rows
             precision=hardware.precision,
             callbacks=[*callbacks, *more],

@@ -11,7 +11,7 @@ import torch
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 from liverattn.runs import RunFolder
-from liverattn.training.checkpoints import TaskCopies, read_copy
+from liverattn.training.checkpoints import TaskCopies, WholeFiles, read_copy
 from liverattn.training.metrics import Outputs, read_outputs
 from liverattn.training.module import LesionModule
 
@@ -42,7 +42,8 @@ class Module(LesionModule):
 
 def validate(copies: TaskCopies, epoch: int, lesion: list[float], malignancy: list[float]) -> Module:
     module = Module(np.array([lesion, malignancy]).T)
-    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=epoch)
+    strategy = SimpleNamespace(checkpoint_io=WholeFiles())
+    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=epoch, strategy=strategy)
     copies.on_validation_epoch_end(trainer, module)
     return module
 
@@ -64,6 +65,34 @@ def test_each_task_keeps_its_own_last_best_epoch(tmp_path: Path) -> None:
     assert lesion.config == {"name": "x"}
     np.testing.assert_array_equal(read_outputs(run.epoch(1)).logits[:, 0], GOOD)
     assert module.logged == {"val/auc_lesion": 1.0, "val/auc_malignancy": 0.0, "val/score": pytest.approx(0.625)}
+
+
+def test_what_is_best_for_two_tasks_is_one_file(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    copies = TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY)
+    validate(copies, 0, POOR, RIGHT)
+    assert run.copy("lesion").samefile(run.copy("malignancy"))
+    validate(copies, 1, GOOD, WRONG)
+    assert (read_copy(run.copy("lesion")).epoch, read_copy(run.copy("malignancy")).epoch) == (1, 0)
+
+
+def test_a_file_system_without_links_holds_it_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    run = RunFolder(tmp_path)
+    validate(TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY), 0, POOR, RIGHT)
+    assert read_copy(run.copy("malignancy")).auc == 1.0
+
+
+def test_nothing_is_written_after_a_failure(tmp_path: Path) -> None:
+    files = WholeFiles()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.save_checkpoint({}, tmp_path / "file" / "lesion.ckpt")
+    files.save_checkpoint({}, tmp_path / "last.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_undefined_auc_is_never_selected_nor_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
