@@ -77,6 +77,7 @@ def measure(table: Path, outputs: Path) -> dict[str, float]:
         lap("open what is prepared")
         build(cfg.protocol).assignment(manifest, outputs / "splits")
         lap("fold")
+        del manifest  # the next step reads its own
         fold = compose_run(cfg, RunFolder(outputs / "run"))
         started = time.perf_counter()
         fold.execute()

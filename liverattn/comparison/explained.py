@@ -173,7 +173,7 @@ def _attention(
     weights, scores = np.full((2, len(images), *grid), np.nan)
     for place, (row, of_image) in enumerate(zip(rows, parts.values(), strict=True)):
         if of_image:
-            weights[place], scores[place] = mean_attention(of_image, grid, window_of(data[0].cases.files[row]))
+            weights[place], scores[place] = mean_attention(of_image, grid, window_of(data[0].cases.file(row)))
     return weights, scores
 
 
@@ -190,7 +190,7 @@ def _fold_attention(
     for image, row, weights, scores in zip(
         images, outputs.rows, attention_maps(outputs, run.lambdas), outputs.scores, strict=True
     ):
-        yield str(image), Attention(weights, scores, window_of(data.cases.files[row]), member.weight)
+        yield str(image), Attention(weights, scores, window_of(data.cases.file(row)), member.weight)
 
 
 def _epoch(run: FinishedRun, protocol: str, task: str) -> int | None:

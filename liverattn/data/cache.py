@@ -6,12 +6,13 @@ read, an interrupted build goes on where it stopped, and processes that build at
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
 from liverattn.errors import InputListError
 from liverattn.files import digest, file_digest, replacing
 
+AT_ONCE = 1024  # images handed to the threads; as many are waited for
 STEPS_VERSION = 1  # raise it when the same settings give other pixels
 
 
@@ -35,7 +37,8 @@ class PreparedCases:
     """The prepared images of a manifest, in its order.
 
     Attributes:
-        files: n cache files.
+        folder: Of the cache.
+        keys: (n,) bytes, the names of the cache files in it (a path would take ten times the memory).
         boxes: n arrays (N, 4) in prepared pixels, or None where unknown.
         factors: (n,) float32, 70 / m of Eq. 1.
         medians: (n,) float64, m of Eq. 1, NaN where the top region is black.
@@ -44,7 +47,8 @@ class PreparedCases:
         fingerprint: SHA-256 over image files, boxes, labels and patients: equal for the same data at any resolution.
     """
 
-    files: tuple[Path, ...]
+    folder: Path
+    keys: NDArray[np.bytes_]
     boxes: tuple[NDArray[np.float64] | None, ...]
     factors: NDArray[np.float32]
     medians: NDArray[np.float64]
@@ -53,11 +57,20 @@ class PreparedCases:
     fingerprint: str
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.keys)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The n cache files."""
+        return tuple(map(self.file, range(len(self))))
+
+    def file(self, row: int) -> Path:
+        """The cache file of one case."""
+        return _file(self.folder, self.keys[row].decode())
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """(height, width) uint8 of one case, read from the page cache."""
-        pixels: NDArray[np.uint8] = load(self.files[row].read_bytes())["image"]  # mapping so small a file takes longer
+        pixels: NDArray[np.uint8] = load(self.file(row).read_bytes())["image"]  # mapping so small a file takes longer
         return pixels
 
 
@@ -77,12 +90,12 @@ def prepare_cases(
             stays), or the disk is full.
     """
     cv2.setNumThreads(0)  # the cores are taken
-    rows = manifest.table.to_dict("records")
+    table, results = manifest.table, list[_Entry | str]()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     with Progress(transient=True) as progress:
-        task = progress.add_task(f"Preparing {len(rows)} images", total=len(rows))
+        task = progress.add_task(f"Preparing {len(table)} images", total=len(table))
 
-        def prepare(row: dict[Any, Any]) -> tuple[Path, dict[str, Any]] | str:
+        def prepare(row: dict[Any, Any]) -> _Entry | str:
             try:
                 return _entry(manifest.root, row, preprocessing, folder)
             except ImageError as error:
@@ -91,15 +104,29 @@ def prepare_cases(
                 progress.advance(task)
 
         try:
-            results = list(pool.map(prepare, rows))
+            for start in range(0, len(table), AT_ONCE):
+                results.extend(pool.map(prepare, table.iloc[start : start + AT_ONCE].to_dict("records")))
         finally:
             pool.shutdown(cancel_futures=True)
-    return _opened(manifest, preprocessing, _without_problems(manifest.table, results))
+    return _opened(manifest, preprocessing, folder, _without_problems(table, results))
 
 
-def _without_problems(
-    table: pd.DataFrame, results: Sequence[tuple[Path, dict[str, Any]] | str]
-) -> list[tuple[Path, dict[str, Any]]]:
+class _Entry(NamedTuple):
+    """What is kept of one case in memory; ``content`` is the hash of the image file."""
+
+    key: str
+    content: str
+    boxes: NDArray[np.float64] | None
+    factor: float
+    median: float
+    original: tuple[int, int]
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.safetensors"
+
+
+def _without_problems(table: pd.DataFrame, results: Sequence[_Entry | str]) -> list[_Entry]:
     problems = [
         f"image_id {table.at[index, 'image_id']!r}, {table.at[index, 'path']}: {result}"
         for index, result in enumerate(results)
@@ -115,21 +142,28 @@ def _without_problems(
     return [result for result in results if not isinstance(result, str)]
 
 
-def _entry(root: Path, row: dict[Any, Any], steps: Preprocessing, folder: Path) -> tuple[Path, dict[str, Any]]:
+def _entry(root: Path, row: dict[Any, Any], steps: Preprocessing, folder: Path) -> _Entry:
     path, boxes = root / row["path"], row["boxes"]
     try:
         content = file_digest(path)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from None
     key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), steps.settings()])
-    entry = folder / key[:2] / f"{key}.safetensors"
+    entry = _file(folder, key)
     metadata = _metadata(entry)
     if metadata is None:
         prepared = steps.apply(read_grey(path), np.zeros((0, 4)) if boxes is None else boxes)
         metadata = _describe(prepared, annotated=boxes is not None)
         with replacing(entry) as temporary:
             save_file({"image": np.ascontiguousarray(prepared.image)}, temporary, {"case": json.dumps(metadata)})
-    return entry, {**metadata, "content": content}
+    return _Entry(
+        key=key,
+        content=content,
+        boxes=None if metadata["boxes"] is None else np.array(metadata["boxes"]).reshape(-1, 4),
+        factor=metadata["factor"],
+        median=math.nan if metadata["median"] is None else metadata["median"],
+        original=tuple(metadata["original"]),
+    )
 
 
 def _metadata(entry: Path) -> dict[str, Any] | None:
@@ -153,22 +187,20 @@ def _describe(prepared: PreparedImage, *, annotated: bool) -> dict[str, Any]:
     }
 
 
-def _opened(
-    manifest: Manifest, preprocessing: Preprocessing, entries: Sequence[tuple[Path, dict[str, Any]]]
-) -> PreparedCases:
-    described = [metadata for _, metadata in entries]
+def _opened(manifest: Manifest, preprocessing: Preprocessing, folder: Path, entries: Sequence[_Entry]) -> PreparedCases:
     labels = manifest.table[["image_id", "patient_id", "lesion", "malignant", "type"]].astype(object)
     labels = labels.where(labels.notna(), None)
     return PreparedCases(
-        files=tuple(path for path, _ in entries),
-        boxes=tuple(None if d["boxes"] is None else np.array(d["boxes"]).reshape(-1, 4) for d in described),
-        factors=np.array([d["factor"] for d in described], dtype=np.float32),
-        medians=np.array([np.nan if d["median"] is None else d["median"] for d in described]),
-        originals=np.array([d["original"] for d in described], dtype=np.int64),
+        folder=folder,
+        keys=np.array([entry.key for entry in entries], dtype=np.bytes_),
+        boxes=tuple(entry.boxes for entry in entries),
+        factors=np.array([entry.factor for entry in entries], dtype=np.float32),
+        medians=np.array([entry.median for entry in entries]),
+        originals=np.array([entry.original for entry in entries], dtype=np.int64),
         size=(preprocessing.height, preprocessing.width),
         fingerprint=digest(
             [
-                [d["content"] for d in described],
+                [entry.content for entry in entries],
                 [None if boxes is None else boxes.tolist() for boxes in manifest.table["boxes"]],
                 labels.astype(str).to_numpy().tolist(),
             ]

@@ -201,7 +201,7 @@ def near_duplicates(manifest: Manifest, folder: Path) -> list[DuplicatePair]:
         InputError: As :func:`liverattn.data.cache.prepare_cases`.
     """
     cases = prepare_cases(manifest, Preprocessing(), folder)
-    kept = folder / "duplicates" / f"{digest([SEARCH_VERSION, ALIKE, [path.stem for path in cases.files]])}.json"
+    kept = folder / "duplicates" / f"{digest([SEARCH_VERSION, ALIKE, [key.decode() for key in cases.keys]])}.json"
     try:
         return [DuplicatePair(**pair) for pair in json.loads(kept.read_text())]
     except (OSError, ValueError, TypeError):  # absent, or damaged on disk

@@ -150,7 +150,7 @@ def test_cases_of_one_batch_are_augmented_differently(prepared: Prepared) -> Non
     cases, labels = prepared
     dataset = CaseDataset(cases, labels, grid=GRID, augmentation=Augmentation(flip=0, crop=0.5))
     twin = CaseDataset(
-        PreparedCases(**{**vars(cases), "files": (cases.files[0],) * 10}),
+        PreparedCases(**{**vars(cases), "keys": cases.keys[:1].repeat(10)}),
         labels,
         grid=GRID,
         augmentation=Augmentation(flip=0, crop=0.5),
