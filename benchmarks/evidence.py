@@ -6,6 +6,8 @@ what `liverattn.ensemble` does.
     python -m benchmarks.evidence
 """
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,6 +51,15 @@ def main() -> None:
         )
         tables = timed("all tables (intervals again among them)", lambda: evidence_tables(both))
         timed("figures, pages and files", lambda: write_evidence(both, tables, outputs / "evidence"))
+        command = [
+            sys.executable,
+            "-m",
+            "liverattn.ensemble",
+            f"paths.outputs={outputs}",
+            "tracking=none",
+            "bundle=null",
+        ]
+        timed("liverattn.ensemble, the command", lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 if __name__ == "__main__":

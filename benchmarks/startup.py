@@ -1,8 +1,9 @@
-"""How long a user waits: from the command to the first training step, for ``--help``, and for a mistake.
+"""How long a user waits: from the command to the first training step, between two cells, for ``--help`` and a mistake.
 
     python -m benchmarks.startup [--rounds 5] [OVERRIDES]
 
-Every time in a process of its own. The images are prepared beforehand, as they are from the second command on.
+Every time in a process of its own, except cells: those of a sweep share one. The images are prepared beforehand, as
+they are from the second command on.
 """
 
 import argparse
@@ -21,6 +22,34 @@ import torch
 torch.optim.SGD.step = lambda *given, **more: os._exit(0)
 runpy.run_module("liverattn.train", run_name="__main__")
 """
+
+# From a cell's results to the first step of the next one.
+BETWEEN_CELLS = """
+import runpy, time
+import torch
+from liverattn.training.fold_run import FoldRun
+ended, step, execute = [], torch.optim.SGD.step, FoldRun.execute
+
+def first_step(*given, **more):
+    if ended:
+        print("BETWEEN", time.perf_counter() - ended.pop(), flush=True)
+    return step(*given, **more)
+
+def executed(self):
+    execute(self)
+    ended[:] = [time.perf_counter()]
+
+torch.optim.SGD.step, FoldRun.execute = first_step, executed
+runpy.run_module("liverattn.train", run_name="__main__")
+"""
+
+
+def between_cells(*given: str) -> list[float]:
+    """Seconds between the cells of one sweep."""
+    sweep = ("-m", "trainer.max_epochs=1", "trainer.limit_batches=1", "protocol.fold=0,1,2", "protocol.repeat=0,1")
+    command = [sys.executable, "-c", BETWEEN_CELLS, *sweep, *given]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return [float(line.split()[1]) for line in told if line.startswith("BETWEEN")]
 
 
 def seconds(*command: str) -> float:
@@ -47,6 +76,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, command in commands.items():
                 times[name].append(seconds(*command))
+        times["between two cells of a sweep"] = between_cells(*given[:-1])
     print(f"{described()}; {' '.join(overrides)}")
     for name, values in times.items():
         print(f"{name:32s} {statistics.median(values):5.2f} s ({min(values):.2f} to {max(values):.2f})")

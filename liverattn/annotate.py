@@ -58,7 +58,7 @@ def suggesting(run: RunFolder, threshold: float) -> "Suggester":
     """The network of a finished fold run, as a source of suggestions."""
     from liverattn.annotation.suggestions import Suggester
     from liverattn.models.classifier import LesionClassifier
-    from liverattn.training.checkpoints import read_copy
+    from liverattn.training.copies import read_copy
 
     copies = [run.copy(task) for task in ("lesion", "malignancy", "type") if run.copy(task).exists()]
     if not run.is_finished or not copies:

@@ -79,10 +79,10 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
 
 def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder: Path) -> None:
     """Write the bundle beside the tables, which need no checkpoints and stay without it."""
-    from liverattn.comparison.bundling import bundle
-
     if choice is None:
         return
+    from liverattn.comparison.bundling import bundle  # which needs torch and the networks
+
     try:
         written = bundle(comparison, choice, f"{folder.name}-{comparison.record()['data']}", folder / "bundle")
     except InputError as error:

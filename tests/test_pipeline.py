@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 
 from liverattn import prepare, train
 from liverattn.runs import RunFolder, find_runs
-from liverattn.training.checkpoints import read_copy
-from liverattn.training.metrics import read_outputs
+from liverattn.training.copies import read_copy
+from liverattn.training.outputs import read_outputs
 from tests.conftest import Result, shell
 
 Command = Callable[..., Result]

@@ -42,7 +42,7 @@ from liverattn.evaluation.scores import shows_lesion
 from liverattn.reporting.model_card import model_card
 from liverattn.runs import RunFolder
 from liverattn.tracking import versions
-from liverattn.training.checkpoints import TaskCopy, read_copy, read_last
+from liverattn.training.copies import TaskCopy, read_copy, read_last
 
 Choice = Literal["one", "all"]
 TIMED = 4  # images of a timed forward pass

@@ -19,7 +19,7 @@ from liverattn.errors import InputError
 from liverattn.evaluation.common_grid import Attention, mean_attention
 from liverattn.evaluation.crossvalidation import average_probabilities
 from liverattn.evaluation.localization import attention_quality
-from liverattn.training.metrics import Outputs, read_outputs
+from liverattn.training.outputs import Outputs, read_outputs
 from liverattn.training.results import QUALITY, attention_maps
 
 Maps = NDArray[np.float64]

@@ -29,9 +29,9 @@ from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
 from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware, choose_hardware
-from liverattn.training.metrics import Outputs, read_outputs
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
+from liverattn.training.outputs import Outputs, read_outputs
 from liverattn.training.progress import EpochLines
 from liverattn.training.protocol import FoldRows
 from liverattn.training.results import (

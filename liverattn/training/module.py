@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from liverattn.data.datamodule import Batch
 from liverattn.errors import InputError
 from liverattn.models.classifier import LesionClassifier
-from liverattn.training.metrics import GatheredOutputs, Outputs
+from liverattn.training.metrics import GatheredOutputs
 from liverattn.training.objective import attention_loss, mixup, output_loss
 from liverattn.training.optimization import SgdRecipe
+from liverattn.training.outputs import Outputs
 
 
 class LesionModule(pl.LightningModule):

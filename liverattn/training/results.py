@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from liverattn.data.cache import PreparedCases
@@ -16,15 +15,18 @@ from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.evaluation.localization import ON_LESIONS, AttentionQuality, attention_quality, center_prior
 from liverattn.evaluation.protocols import best_epochs, last_epochs
 from liverattn.evaluation.scores import Task, output_aucs, task_aucs, weighted_score
-from liverattn.models.attention import attention_map
 from liverattn.reporting.figures import AttentionPanel, RocPanel
-from liverattn.training.metrics import Outputs
+from liverattn.training.outputs import Outputs
 
 QUALITY = tuple(field.name for field in fields(AttentionQuality))
 
 
 def attention_maps(outputs: Outputs, lambdas: Sequence[float]) -> NDArray[np.float32]:
     """(n, h, w) attention maps, each summing to 1 over the cells."""
+    import torch  # only now: most of what reads run folders needs none
+
+    from liverattn.models.attention import attention_map
+
     maps = attention_map(torch.from_numpy(outputs.scores)[:, None], lambdas)[:, 0].numpy()
     return np.asarray(maps, dtype=np.float32)
 

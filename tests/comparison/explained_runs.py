@@ -13,7 +13,7 @@ from liverattn.data.cache import prepare_cases
 from liverattn.data.manifest import MALIGNANT_TYPES, Manifest, check_manifest
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.runs import RunFolder
-from liverattn.training.metrics import Outputs
+from liverattn.training.outputs import Outputs
 from tests.finished_runs import Cohort, write_run
 
 CLINIC = Cohort(counts=(6, 2, 2, 2, 4, 4), repeats=2, folds=2, name="clinic")

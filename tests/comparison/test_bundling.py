@@ -12,7 +12,7 @@ from liverattn.bundle.bundle import Bundle
 from liverattn.comparison.bundling import bundle, one_run
 from liverattn.errors import InputError
 from liverattn.runs import RunFolder, find_runs
-from liverattn.training.checkpoints import read_copy, read_last
+from liverattn.training.copies import read_copy, read_last
 from tests.conftest import Result
 
 Command = Callable[..., Result]

@@ -13,7 +13,7 @@ from liverattn.comparison.explained import Data, Explained, explain
 from liverattn.comparison.subjects import Member, Subject, one_run
 from liverattn.errors import InputError
 from liverattn.runs import RunFolder
-from liverattn.training.metrics import read_outputs
+from liverattn.training.outputs import read_outputs
 from tests.comparison.explained_runs import CLINIC, EPOCH, GRID, attention_logits, data, recorded_run
 
 

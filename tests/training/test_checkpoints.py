@@ -11,9 +11,10 @@ import torch
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 from liverattn.runs import RunFolder
-from liverattn.training.checkpoints import TaskCopies, WholeFiles, read_copy
-from liverattn.training.metrics import Outputs, read_outputs
+from liverattn.training.checkpoints import TaskCopies, WholeFiles
+from liverattn.training.copies import read_copy
 from liverattn.training.module import LesionModule
+from liverattn.training.outputs import Outputs, read_outputs
 
 TASKS = (Task("lesion", ("lesion",), 0.5, False), Task("malignancy", ("malignancy",), 0.3, True))
 # Rows 0 to 3 show lesions, two of them malignant.

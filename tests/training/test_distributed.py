@@ -26,11 +26,11 @@ from liverattn.errors import InputError
 from liverattn.evaluation.scores import task_aucs
 from liverattn.runs import RunFolder, find_runs
 from liverattn.training import distributed
-from liverattn.training.checkpoints import read_copy
+from liverattn.training.copies import read_copy
 from liverattn.training.distributed import following, is_leader, leading
 from liverattn.training.fold_run import FoldRun
-from liverattn.training.metrics import read_outputs
 from liverattn.training.objective import attention_loss, output_loss
+from liverattn.training.outputs import read_outputs
 from tests.conftest import TINY, Result, shell
 
 EPOCHS = 3

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from liverattn.errors import InputError
-from liverattn.training.metrics import GatheredOutputs, Outputs, read_outputs
+from liverattn.training.metrics import GatheredOutputs
+from liverattn.training.outputs import Outputs, read_outputs
 
 
 def add(gathered: GatheredOutputs, rows: list[int], kind: torch.dtype = torch.float32) -> None:

@@ -1,0 +1,75 @@
+"""Task checkpoints and the last one, as read back; needs no Lightning."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from liverattn.errors import InputError
+
+
+@dataclass(frozen=True)
+class TaskCopy:
+    """A checkpoint of one task, as read back.
+
+    Attributes:
+        task: Name.
+        epoch: From 0.
+        auc: Of the task on the cases that select (the held-out fold, or the inner split).
+        weights: State dict of :class:`~liverattn.models.classifier.LesionClassifier`.
+        config: The run's composed configuration.
+    """
+
+    task: str
+    epoch: int
+    auc: float
+    weights: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+
+
+def read_copy(path: Path) -> TaskCopy:
+    """Read a task checkpoint (plain tensors and values only; nothing in it can execute).
+
+    Args:
+        path: Named after its task: what is best for several tasks is one file with several names.
+
+    Raises:
+        InputError: Absent, damaged, or not a task checkpoint.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+        auc = content["aucs"][path.stem]
+        return TaskCopy(path.stem, content["epoch"], auc, content["state_dict"], content["config"])
+    except FileNotFoundError:
+        raise InputError(f"The checkpoint {path} does not exist.") from None
+    except Exception as error:  # torch raises a dozen kinds for damaged files
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable task checkpoint ({problem}). Run the fold again.") from error
+
+
+def read_last(path: Path) -> TaskCopy:
+    """Read the weights after the last epoch from where a run would resume (with a weights average: the average).
+
+    Returns:
+        With the task ``last`` and an undefined AUC: nothing was selected.
+
+    Raises:
+        InputError: Absent or damaged.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+        weights = {
+            name.removeprefix("model."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("model.")
+        }
+        return TaskCopy("last", int(content["epoch"]), math.nan, weights, {})
+    except FileNotFoundError:
+        raise InputError(f"The checkpoint {path} does not exist.") from None
+    except Exception as error:  # as above
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable checkpoint ({problem}). Run the fold again.") from error
