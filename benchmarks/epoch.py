@@ -34,7 +34,7 @@ from liverattn.training import fold_run
 from liverattn.training.objective import attention_loss, output_loss
 from liverattn.training.progress import EpochLines
 
-EPOCHS = 4
+EPOCHS = 8
 
 
 class DecodedAnew(Dataset[tuple[torch.Tensor, torch.Tensor]]):

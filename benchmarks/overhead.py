@@ -72,9 +72,8 @@ def main() -> None:
         if isinstance(seconds, list):
             print(f"{name:9s}", "  ".join(f"{value:6.2f}" for value in seconds), "s")
     shares = [rest / trained for rest, trained in zip(overhead.rest, overhead.training, strict=True)]
-    print(
-        f"rest / training = {100 * statistics.median(shares):.1f} % ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
-    )
+    low, median, high = (100 * value for value in (min(shares), statistics.median(shares), max(shares)))
+    print(f"rest / training = {median:.1f} % ({low:.1f} to {high:.1f})")
 
 
 if __name__ == "__main__":
