@@ -66,7 +66,8 @@ class Augmenter:
     """Applies one :class:`Augmentation`; picklable, so that each worker has its own.
 
     albumentations draws, OpenCV warps: bit for bit what ``albumentations.Compose`` gives, which spends as long on
-    checking as on warping.
+    checking as on warping. Like it, crop, shift with rotation, and flip each begin the same stream, so they are not
+    independent of each other (docs/results.md has what independent ones give).
     """
 
     settings: Augmentation
