@@ -91,7 +91,7 @@ def test_a_finished_run_suggests(folder: Path, tmp_path: Path) -> None:
     torch.nn.init.constant_(network.attention.bias, 5.0)  # all cells count as lesion
     run = RunFolder(tmp_path / "run")
     run.copy("lesion").parent.mkdir(parents=True)
-    content = {"task": "lesion", "epoch": 0, "auc": 0.9, "state_dict": network.state_dict(), "config": plain(cfg)}
+    content = {"epoch": 0, "aucs": {"lesion": 0.9}, "state_dict": network.state_dict(), "config": plain(cfg)}
     torch.save(content, run.copy("lesion"))
     run.split.write_text(json.dumps({"held_out": ["a"], "train": ["b", "c"], "selection": ["d"]}))
     run.metrics.write_text("{}")

@@ -115,7 +115,7 @@ def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
     if "A" in image.getbands() or "transparency" in image.info:
         color = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), color).convert("RGB")
-    return np.asarray(image.convert("L"))
+    return np.array(image.convert("L"))
 
 
 def _has_deep_color(image: Image.Image) -> bool:

@@ -21,7 +21,8 @@ def prepared(**changes: Any) -> PreparedCases:
     """n = 4 cases of 240x345, all 800x600, m 70, without boxes."""
     count = len(next(iter(changes.values()))) if changes else 4
     default: dict[str, Any] = {
-        "files": (Path("none"),) * count,
+        "folder": Path("none"),
+        "keys": np.array([b"none"] * count),
         "boxes": (np.zeros((0, 4)),) * count,
         "factors": np.ones(count, np.float32),
         "medians": np.full(count, 70.0),
