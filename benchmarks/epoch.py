@@ -20,16 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
 from benchmarks.machine import described
-from liverattn import train
-from liverattn.configuration import config_folder
-from liverattn.runs import RunFolder
+from benchmarks.runs import composed, execute_with
 from liverattn.training import fold_run
 from liverattn.training.objective import attention_loss, output_loss
 from liverattn.training.progress import EpochLines
@@ -121,16 +118,11 @@ class Others(Callback):
 
 def main() -> None:
     """Run the benchmark on a configuration of ``liverattn.train``."""
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder:
         more = [f"trainer.max_epochs={EPOCHS}", "tracking=none"]
-        fold = train.compose(compose("train", [*sys.argv[1:], *more]), RunFolder(Path(folder) / "run"))
+        fold = composed([*sys.argv[1:], *more], Path(folder) / "run")
         others = Others(fold)
-        build = type(fold.settings).build
-        # The callback joins those of the fold run; nothing else of the framework is touched.
-        type(fold.settings).build = lambda self, hardware, path, callbacks, logger: build(  # type: ignore[method-assign]
-            self, hardware, path, [*callbacks, others], logger
-        )
-        fold.execute()
+        execute_with(fold, others)
     for name, values in others.times.items():
         print(f"{name:10s}", "  ".join(f"{value:6.1f}" for value in values), "ms per training image")
     medians = {name: float(np.median(values[1:])) for name, values in others.times.items()}

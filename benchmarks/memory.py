@@ -12,12 +12,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from benchmarks.machine import described
-from liverattn import train
-from liverattn.configuration import config_folder
-from liverattn.runs import RunFolder
+from benchmarks.runs import composed
 from liverattn.training import fold_run
 from liverattn.training.objective import attention_loss, output_loss
 
@@ -50,8 +47,7 @@ def main() -> None:
     ways = {"bare": bare, "framework": fold_run.FoldRun.execute}
     if sys.argv[1] in ways:
         way, folder, *overrides = sys.argv[1:]
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            fold = train.compose(compose("train", overrides), RunFolder(Path(folder) / way))
+        fold = composed(overrides, Path(folder) / way)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         ways[way](fold)
         print("PEAK", before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -13,13 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from pytorch_lightning.callbacks import Callback
 
 from benchmarks.machine import described
-from liverattn import train
-from liverattn.configuration import config_folder
-from liverattn.runs import RunFolder
+from benchmarks.runs import composed, execute_with
 
 EPOCHS = 3
 
@@ -58,15 +55,11 @@ class Overhead(Callback):
 
 def main() -> None:
     """Run the benchmark on a configuration of ``liverattn.train``."""
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder:
         more = [f"trainer.max_epochs={EPOCHS}", f"paths.outputs={folder}"]
-        fold = train.compose(compose("train", [*sys.argv[1:], *more]), RunFolder(Path(folder) / "run"))
+        fold = composed([*sys.argv[1:], *more], Path(folder) / "run")
         overhead = Overhead()
-        build = type(fold.settings).build
-        type(fold.settings).build = lambda self, hardware, path, callbacks, logger: build(  # type: ignore[method-assign]
-            self, hardware, path, [*callbacks, overhead], logger
-        )
-        fold.execute()
+        execute_with(fold, overhead)
     print(f"{described()}; {len(fold.rows.train)} cases to train on, {fold.hardware.precision}")
     for name, seconds in vars(overhead).items():
         if isinstance(seconds, list):

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, parse_boxes
+from liverattn.data.box_cells import parse_boxes
+from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES
 
 Box = tuple[int, int, int, int]
 SMALLEST_SIDE = 2  # pixels: what is smaller was a click

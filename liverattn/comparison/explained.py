@@ -12,13 +12,13 @@ from liverattn.comparison.architectures import FinishedRun
 from liverattn.comparison.consistency import check_folds
 from liverattn.comparison.held_out import REMEDY, FoldPredictions, join, read_folds
 from liverattn.comparison.subjects import Member, Subject
-from liverattn.data.cache import PreparedCases, window_of
+from liverattn.data.cache import PreparedCases
 from liverattn.data.manifest import Manifest
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.errors import InputError
-from liverattn.evaluation.common_grid import Attention, mean_attention
 from liverattn.evaluation.crossvalidation import average_probabilities
 from liverattn.evaluation.localization import attention_quality
+from liverattn.evaluation.mean_attention import Attention, mean_attention
 from liverattn.training.outputs import Outputs, read_outputs
 from liverattn.training.results import QUALITY, attention_maps
 
@@ -173,7 +173,7 @@ def _attention(
     weights, scores = np.full((2, len(images), *grid), np.nan)
     for place, (row, of_image) in enumerate(zip(rows, parts.values(), strict=True)):
         if of_image:
-            weights[place], scores[place] = mean_attention(of_image, grid, window_of(data[0].cases.file(row)))
+            weights[place], scores[place] = mean_attention(of_image, grid, data[0].cases.window(row))
     return weights, scores
 
 
@@ -190,7 +190,7 @@ def _fold_attention(
     for image, row, weights, scores in zip(
         images, outputs.rows, attention_maps(outputs, run.lambdas), outputs.scores, strict=True
     ):
-        yield str(image), Attention(weights, scores, window_of(data.cases.file(row)), member.weight)
+        yield str(image), Attention(weights, scores, data.cases.window(row), member.weight)
 
 
 def _epoch(run: FinishedRun, protocol: str, task: str) -> int | None:

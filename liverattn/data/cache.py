@@ -68,6 +68,12 @@ class PreparedCases:
         """The cache file of one case."""
         return _file(self.folder, self.keys[row].decode())
 
+    def window(self, row: int) -> Window:
+        """The part of the original image that a prepared one shows, in its pixels (may reach beyond its edges)."""
+        with safe_open(self.file(row), framework="numpy") as opened:
+            x0, y0, x1, y1 = json.loads(opened.metadata()["case"])["window"]
+        return x0, y0, x1, y1
+
     def image(self, row: int) -> NDArray[np.uint8]:
         """(height, width) uint8 of one case, read from the page cache."""
         pixels: NDArray[np.uint8] = load(self.file(row).read_bytes())["image"]  # mapping so small a file takes longer
@@ -206,10 +212,3 @@ def _opened(manifest: Manifest, preprocessing: Preprocessing, folder: Path, entr
             ]
         ),
     )
-
-
-def window_of(entry: Path) -> Window:
-    """The part of the original image that a cache file shows, in its pixels (may reach beyond its edges)."""
-    with safe_open(entry, framework="numpy") as opened:
-        x0, y0, x1, y1 = json.loads(opened.metadata()["case"])["window"]
-    return x0, y0, x1, y1

@@ -1,6 +1,6 @@
 """Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -56,7 +56,7 @@ def _checked_size(image: Image.Image) -> tuple[int, int]:
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """Decode a file to grey, without the remarks of :func:`read_image`, which take a fifth of the time."""
-    return _decode(path, _no_remarks)[0]
+    return _decode(path, remarked=False)[0]
 
 
 def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -72,25 +72,21 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     Raises:
         ImageError: As :func:`image_size`, or truncated, or black all over.
     """
-    return _decode(path, _remarks)
+    return _decode(path, remarked=True)
 
 
-def _decode(path: Path, observe: Callable[[Image.Image], Iterable[str]]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _decode(path: Path, *, remarked: bool) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     with _open(path) as image:
         _checked_size(image)
         try:
             is_deep = _has_deep_color(image)  # seen in the header only
-            remarks = tuple(observe(image))
+            remarks = tuple(_remarks(image)) if remarked else ()
             grey = to_8_bit(_deep_color(path)) if is_deep else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if grey.max() == 0:
         raise ImageError("is black all over")
     return grey, remarks
-
-
-def _no_remarks(image: Image.Image) -> tuple[str, ...]:
-    return ()
 
 
 def _remarks(image: Image.Image) -> Iterator[str]:

@@ -7,7 +7,6 @@ half-open), optional ``site``. Blank means unknown on a lesion case, and "none" 
 """
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
+from liverattn.data.box_cells import box_problem, parse_boxes, shortened
 from liverattn.data.image_files import stays_inside
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
@@ -28,7 +28,6 @@ from liverattn.files import replacing
 
 LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
 MALIGNANT_TYPES = ("hcc", "metastasis")
-LONGEST_SHOWN = 100  # characters of a cell in a message
 REQUIRED = ("image_id", "path", "lesion")
 OPTIONAL = ("patient_id", "malignant", "type", "boxes", "site")
 
@@ -52,56 +51,6 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.table)
-
-
-def parse_boxes(text: str) -> NDArray[np.float64]:
-    """Read boxes from a manifest cell.
-
-    Args:
-        text: JSON ``[[x0, y0, x1, y1], ...]`` in original pixels, half-open.
-
-    Returns:
-        (N, 4) float64, N >= 1.
-
-    Raises:
-        ValueError: Not JSON, no boxes, or any box not four finite numbers, inverted, empty or negative (all are named).
-    """
-    try:
-        # Whole numbers as floats, too: an absurdly long one becomes infinite instead of overflowing later.
-        boxes = json.loads(text, parse_int=float)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at character {error.pos})") from None
-    except RecursionError:
-        raise ValueError("is not a list of boxes (nested too deeply)") from None
-    if not isinstance(boxes, list) or not boxes:
-        raise ValueError("has no boxes; leave the cell blank where boxes are unknown")
-    problems = [problem for box in boxes if (problem := _edge_problem(box)) is not None]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return np.asarray(boxes, dtype=np.float64)
-
-
-def _edge_problem(box: Any) -> str | None:
-    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(e, float) and math.isfinite(e) for e in box)):
-        return f"box {_shortened(str(box))} is not four finite numbers [x0, y0, x1, y1]"
-    x0, y0, x1, y1 = box
-    if x0 >= x1 or y0 >= y1:
-        return f"box {box} is empty or inverted: x0 < x1 and y0 < y1 must hold"
-    if x0 < 0 or y0 < 0:
-        return f"box {box} begins outside the image: edges must be >= 0"
-    return None
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def _box_problem(text: str) -> str | None:
-    try:
-        parse_boxes(text)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _one_of(values: Sequence[str], message: str) -> pa.Check:
@@ -142,7 +91,7 @@ SCHEMA = pa.DataFrameSchema(
         ),
         "boxes": pa.Column(
             object,
-            pa.Check(lambda cell: _box_problem(cell) is None, element_wise=True, name="boxes", error="boxes"),
+            pa.Check(lambda cell: box_problem(cell) is None, element_wise=True, name="boxes", error="boxes"),
             nullable=True,
         ),
         "site": pa.Column(object, nullable=True),
@@ -176,7 +125,7 @@ def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, 
         return row, str(rule.name), check
     column = str(failure["column"])
     if check == "boxes":
-        return row, column, _box_problem(table.at[row, column]) or check
+        return row, column, box_problem(table.at[row, column]) or check
     known = {"not_nullable": "must not be blank", "field_uniqueness": "must be unique, but occurs more than once"}
     return row, column, known.get(check, check)
 
@@ -195,7 +144,7 @@ def _file_violation(root: Path, row: dict[Any, Any], *, opened: bool) -> tuple[s
     except ImageError as error:
         hint = " (write folders with / instead of \\)" if "\\" in row["path"] else ""
         return "path", f"{error}{hint}"
-    if not isinstance(row["boxes"], str) or _box_problem(row["boxes"]) is not None:
+    if not isinstance(row["boxes"], str) or box_problem(row["boxes"]) is not None:
         return None
     outside = [str(box) for box in parse_boxes(row["boxes"]).tolist() if box[2] > width or box[3] > height]
     if outside:
@@ -263,7 +212,7 @@ def _trimmed(cell: Any) -> str | None:
 
 def _describe(table: pd.DataFrame, row: int, column: str, message: str) -> str:
     value = table.at[row, column]
-    shown = "blank" if value is None else _shortened(repr(value))
+    shown = "blank" if value is None else shortened(repr(value))
     return (
         f"row {row + FIRST_ROW} (image_id {table.at[row, 'image_id']!r}), column {column!r}, value {shown}: {message}"
     )

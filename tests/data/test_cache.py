@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from liverattn.data import cache
-from liverattn.data.cache import PreparedCases, prepare_cases, window_of
+from liverattn.data.cache import PreparedCases, prepare_cases
 from liverattn.data.images import read_grey
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.data.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ def test_entries_hold_what_preprocessing_gives(cases: Make, tmp_path: Path) -> N
         assert prepared.factors[row] == np.float32(expected.factor)
         assert prepared.medians[row] == expected.median
         assert prepared.originals[row].tolist() == [64, 48]
-        assert window_of(prepared.files[row]) == expected.window
+        assert prepared.window(row) == expected.window
         if boxes is None:
             assert prepared.boxes[row] is None
         else:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liverattn.data.manifest import LESION_TYPES, check_manifest, parse_boxes, read_manifest, write_manifest
+from liverattn.data.box_cells import parse_boxes
+from liverattn.data.manifest import LESION_TYPES, check_manifest, read_manifest, write_manifest
 from liverattn.errors import InputError
 
 Write = Callable[..., Path]

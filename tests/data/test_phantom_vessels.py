@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from liverattn.data.cache import PreparedCases, prepare_cases, window_of
+from liverattn.data.cache import PreparedCases, prepare_cases
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.data.sources.phantom import PhantomSource, prepared_vessels
@@ -38,7 +38,7 @@ def test_vessels_go_the_way_of_lesions(cysts: Manifest, tmp_path: Path, steps: d
 
 def test_what_lies_outside_is_cut_or_left_out(cysts: Manifest, tmp_path: Path) -> None:
     cases = prepared(cysts, tmp_path)
-    x0, y0, x1, y1 = window_of(cases.files[0])
+    x0, y0, x1, y1 = cases.window(0)
     rewritten(cysts, 0, vessels=[[x0 - 50, y0 - 50, x0 - 1, y0 - 1], [x0 - 50, y0, x0 + (x1 - x0) / 2, y1]])
     rewritten(cysts, 1, vessels=[])
     found = prepared_vessels(cysts, cases)

@@ -15,9 +15,10 @@ from PIL import Image
 from pydicom.misc import is_dicom
 from rich.progress import track
 
+from liverattn.data.box_cells import parse_boxes
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
 from liverattn.data.images import ImageError
-from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest, parse_boxes
+from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError, InputListError, UnlabeledError
 from liverattn.files import digest, replacing

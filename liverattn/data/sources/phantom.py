@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from liverattn.data.cache import PreparedCases, window_of
+from liverattn.data.cache import PreparedCases
 from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, Manifest, check_manifest
 from liverattn.data.phantoms import render_phantom
 from liverattn.data.preprocessing import Window
@@ -145,11 +145,11 @@ def prepared_vessels(manifest: Manifest, cases: PreparedCases) -> list[NDArray[n
         InputError: The files beside the images are absent or damaged; all of them are named.
     """
     found, problems = [], []
-    for path, entry in zip(manifest.table["path"], cases.files, strict=True):
+    for row, path in enumerate(manifest.table["path"]):
         notes = (manifest.root / path).with_suffix(".json")
         try:
             boxes = np.array(json.loads(notes.read_text())["vessels"], np.float64).reshape(-1, 4)
-            found.append(_in_window(boxes, window_of(entry), cases.size))
+            found.append(_in_window(boxes, cases.window(row), cases.size))
         except (OSError, ValueError, KeyError, TypeError) as error:
             problems.append(f"{notes}: {type(error).__name__}: {error}")
     if problems:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from liverattn.data.box_cells import parse_boxes
 from liverattn.data.classes import ClassTable, Meaning, judge
 from liverattn.data.image_files import ImageFiles
-from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest, parse_boxes
+from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, InputListError
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from liverattn.evaluation.common_grid import Attention, mean_attention, regridded
+from liverattn.evaluation.mean_attention import Attention, mean_attention, regridded
 
 WINDOW = (0.0, 0.0, 60.0, 40.0)
 
