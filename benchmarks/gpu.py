@@ -7,7 +7,7 @@
 3. The 27 fold runs of Table 2 (``+sweep=paper``) with the number that was fastest: minutes.
 
 Overrides go to every training, such as ``data=aul`` or ``backbone.weights=null``. To try the script itself without a
-GPU: ``--experiment quickstart --sweep quick --epochs 1 --jobs 1 trainer=cpu trainer.limit_batches=2``.
+GPU: ``--trainer cpu --experiment quickstart --sweep quick --epochs 1 --jobs 1 2 trainer.limit_batches=2``.
 """
 
 import argparse
@@ -33,11 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="resnet_240")
     parser.add_argument("--sweep", default="paper")
+    parser.add_argument("--trainer", default="gpu")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8])
     options, overrides = parser.parse_known_args()
     print(described(), flush=True)
-    chosen = [f"+experiment={options.experiment}", "trainer=gpu", *overrides]
+    chosen = [f"+experiment={options.experiment}", f"trainer={options.trainer}", *overrides]
     for more in ("trainer.compile=false", "trainer.compile=true"):
         _, printed = run("benchmarks.epoch", *chosen, more)
         print(f"{more}: {printed[-1]}", flush=True)
@@ -53,7 +54,13 @@ def main() -> None:
         best = min(seconds, key=lambda jobs: seconds[jobs])
         several = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={best}", f"trainer.max_epochs={options.epochs}"]
         whole, _ = run(
-            "liverattn.train", "-m", f"+sweep={options.sweep}", "trainer=gpu", *overrides, *outputs, *several
+            "liverattn.train",
+            "-m",
+            f"+sweep={options.sweep}",
+            f"trainer={options.trainer}",
+            *overrides,
+            *outputs,
+            *several,
         )
         print(f"+sweep={options.sweep}, {options.epochs} epochs, {best} at once: {whole / 60:.1f} minutes")
 

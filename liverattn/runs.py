@@ -7,7 +7,8 @@
                            hash of the fold assignment
 ``epochs/NNN.safetensors`` what epoch NNN's weights say of the held-out and the selection cases
 ``epochs.csv``             AUCs and score of every epoch on the held-out and the selection cases
-``checkpoints/TASK.ckpt``  best epoch by that task's AUC; an inference copy (:func:`read_copy`), no optimizer state
+``checkpoints/TASK.ckpt``  best epoch by that task's AUC; an inference copy (:func:`read_copy`), no optimizer state; an
+                           epoch that is best for several tasks is one file with several names
 ``checkpoints/last.ckpt``  where to resume
 ``predictions.parquet``    one row per held-out case, task and protocol: :data:`PREDICTION_KEYS`, ``truth_OUTPUT``,
                            ``logit_OUTPUT``, then attention quality; each task's rows come from the epoch that the
