@@ -1,13 +1,13 @@
 """All GPU rows of the table, by one command on a machine with a GPU; without one, they stay empty.
 
-    python -m benchmarks.gpu [--epochs 60] [--jobs 1 2 4 8] [OVERRIDES]
+    python -m benchmarks.gpu [--epochs 60] [--jobs 1,2,4,8] [OVERRIDES]
 
 1. An epoch of ``resnet_240`` against a bare loop whose data lie on the device (``benchmarks.epoch``), also compiled.
 2. Several fold runs at once on the GPU: nine of three epochs, for each number of jobs.
 3. The 27 fold runs of Table 2 (``+sweep=paper``) with the number that was fastest: minutes.
 
 Overrides go to every training, such as ``data=aul`` or ``backbone.weights=null``. To try the script itself without a
-GPU: ``--trainer cpu --experiment quickstart --sweep quick --epochs 1 --jobs 1 2 trainer.limit_batches=2``.
+GPU: ``--trainer cpu --experiment quickstart --sweep quick --epochs 1 --jobs 1,2 trainer.limit_batches=2``.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--sweep", default="paper")
     parser.add_argument("--trainer", default="gpu")
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--jobs", default="1,2,4,8")
     options, overrides = parser.parse_known_args()
     print(described(), flush=True)
     chosen = [f"+experiment={options.experiment}", f"trainer={options.trainer}", *overrides]
@@ -46,7 +46,7 @@ def main() -> None:
         outputs = [f"paths.outputs={folder}", "tracking=none"]
         run("liverattn.train", *chosen, *outputs, "name=warm", "trainer.max_epochs=1")  # renders and prepares
         seconds = {}
-        for jobs in options.jobs:
+        for jobs in map(int, options.jobs.split(",")):
             cells = ["protocol.repeat=0,1,2", "protocol.fold=0,1,2", f"trainer.max_epochs={EPOCHS_OF_NINE}"]
             several = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"name=jobs{jobs}"]
             seconds[jobs], _ = run("liverattn.train", "-m", *chosen, *outputs, *cells, *several)

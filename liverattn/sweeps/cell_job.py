@@ -30,9 +30,10 @@ def work_on_cell(run: RunFolder, work: Callable[[], None]) -> str | None:
         Why it failed.
     """
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
-    if launcher == "joblib" and MOTHER in os.environ:
-        _leave_with(int(os.environ[MOTHER]))
-    is_alone = launcher == "basic"
+    mother = os.environ.get(MOTHER)
+    is_alone = launcher == "basic" or mother == str(os.getpid())  # joblib starts no process for one job
+    if launcher == "joblib" and mother is not None and not is_alone:
+        _leave_with(int(mother))
     with _output_to(run, is_alone=is_alone):
         try:
             work()

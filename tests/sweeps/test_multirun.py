@@ -1,6 +1,9 @@
 """``python -m liverattn.train -m``: cells that finish at once, fail, are interrupted or busy."""
 
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,14 @@ def test_protocols_that_share_a_run_train_once(sweep: Command, cells: Cells) -> 
     assert cells.begun == [0]
     assert "1 runs are finished, 0 to do" in sweep("protocol=paper,last", "protocol.fold=0").out
     assert "run protocol last" in result.out and "0.250" in result.out
+
+
+def test_one_job_of_joblib_works_in_the_process_of_the_sweep(tiny: list[str], tmp_path: Path) -> None:
+    one = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "tracking=none", "backbone.weights=no.pth"]
+    command = [sys.executable, "-m", "liverattn.train", "-m", *tiny, *one, FOLDS]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert len(re.findall(r"^Failed: run repeat 0 fold [01]: .*no\.pth", result.stdout, re.MULTILINE)) == 2
 
 
 def test_an_unwritable_run_folder_is_told(sweep: Command, cells: Cells, tmp_path: Path) -> None:
