@@ -29,7 +29,7 @@ from liverattn.errors import InputListError
 from liverattn.files import digest, file_digest, replacing
 
 AT_ONCE = 1024  # images handed to the threads; as many are waited for
-STEPS_VERSION = 1  # raise it when the same settings give other pixels
+STEPS_VERSION = 2  # raise it when the same settings give other pixels
 
 
 @dataclass(frozen=True)

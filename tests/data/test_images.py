@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from liverattn.data.images import ImageError, image_size, read_grey
+from liverattn.data.images import ORIENTATION, ImageError, image_size, read_grey, read_image
 
 GRADIENT = np.linspace(0, 255, 20 * 32).round().astype(np.uint8).reshape(20, 32)
 RED, GREEN, BLUE = 76, 150, 29  # luma of the pure colors
@@ -102,15 +102,36 @@ def test_floating_point_and_signed_images(tmp_path: Path) -> None:
     assert grey[0, :3].tolist() == [0, 255, 127]
 
 
-def encoded(form: str, **options: Any) -> bytes:
+TURNED = Image.Exif()
+TURNED[ORIENTATION] = 6
+
+
+def encoded(form: str, mode: str = "L", **options: Any) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(1, 255, (40, 50)).astype(np.uint8)).save(stream, form, **options)
+    noise = np.random.default_rng(0).integers(1, 255, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(noise if mode == "RGB" else noise[..., 0]).save(stream, form, **options)
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP"])
-def test_truncated_files_are_refused_at_any_length(tmp_path: Path, form: str) -> None:
-    whole, path = encoded(form), tmp_path / "x"
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"quality": 30}, {"subsampling": 0}, {"progressive": True}, {"exif": TURNED}],
+)
+@pytest.mark.parametrize("behind", [b"", b"\0\0behind the end"])
+def test_color_jpegs_are_what_pillow_decodes(tmp_path: Path, options: dict[str, Any], behind: bytes) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(encoded("JPEG", "RGB", **options) + behind)
+    with Image.open(path) as image:
+        luma = np.asarray(image.convert("L"), dtype=int)
+    assert np.abs(read_grey(path) - luma).max() <= (0 if behind else 1)  # OpenCV and Pillow round luma differently
+    assert np.array_equal(read_grey(path), read_image(path)[0])
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("PNG", "L"), ("JPEG", "L"), ("JPEG", "RGB"), ("PNG", "RGB"), ("GIF", "L"), ("BMP", "L")]
+)
+def test_truncated_files_are_refused_at_any_length(tmp_path: Path, form: str, mode: str) -> None:
+    whole, path = encoded(form, mode), tmp_path / "x"
     path.write_bytes(whole)
     assert read_grey(path).shape == (40, 50)
     for length in range(0, len(whole) * 9 // 10, len(whole) // 20):
@@ -120,9 +141,9 @@ def test_truncated_files_are_refused_at_any_length(tmp_path: Path, form: str) ->
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
-def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path, form: str) -> None:
-    rng, whole, path = np.random.default_rng(1), encoded(form), tmp_path / "x"
+@pytest.mark.parametrize(("form", "mode"), [("PNG", "L"), ("JPEG", "L"), ("JPEG", "RGB"), ("TIFF", "L")])
+def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path, form: str, mode: str) -> None:
+    rng, whole, path = np.random.default_rng(1), encoded(form, mode), tmp_path / "x"
     outcomes: set[str] = set()
     for _ in range(150):
         damaged = bytearray(whole)
