@@ -5,6 +5,7 @@ epoch, and which a global seed does not reach. Each sample is therefore seeded b
 """
 
 import os
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,13 +66,14 @@ class Augmentation:
 class Augmenter:
     """Applies one :class:`Augmentation`; picklable, so that each worker has its own.
 
-    albumentations draws, OpenCV warps: bit for bit what ``albumentations.Compose`` gives, which spends as long on
-    checking as on warping. Like it, crop, shift with rotation, and flip each begin the same stream, so they are not
-    independent of each other (docs/results.md has what independent ones give).
+    albumentations draws, OpenCV warps: bit for bit what ``albumentations.Compose`` of the same steps gives, which
+    spends as long on checking as on warping. Unlike ``Compose.set_random_seed``, which begins the same stream in every
+    step (what is flipped was then also cropped most), all steps draw from one stream, so they are independent.
     """
 
     settings: Augmentation
     size: tuple[int, int]
+    _stream: random.Random = field(init=False, repr=False, default_factory=random.Random)
     _steps: tuple[Any, Any, Any] | None = field(init=False, repr=False, default=None)
 
     def __call__(
@@ -85,10 +87,8 @@ class Augmenter:
             seed: (seed, epoch, case): the only source of randomness.
         """
         if self._steps is None:
-            self._steps = _steps(self.settings, self.size)
-        state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        for step in self._steps:
-            step.py_random.seed(state)
+            self._steps = _steps(self.settings, self.size, self._stream)
+        self._stream.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         crop, move, flip = self._steps
         height, width = shape = self.size
         x0, y0, x1, y1 = crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]
@@ -107,7 +107,7 @@ class Augmenter:
         return moved, warp(mask, cv2.INTER_NEAREST_EXACT, cv2.INTER_NEAREST)  # NEAREST would shift what it enlarges
 
 
-def _steps(settings: Augmentation, size: tuple[int, int]) -> tuple[Any, Any, Any]:
+def _steps(settings: Augmentation, size: tuple[int, int], stream: random.Random) -> tuple[Any, Any, Any]:
     import albumentations as A
 
     aspect = size[1] / size[0]
@@ -121,4 +121,7 @@ def _steps(settings: Augmentation, size: tuple[int, int]) -> tuple[Any, Any, Any
         rotate=(-settings.rotate, settings.rotate),
         p=settings.probability,
     )
-    return crop, move, A.HorizontalFlip(p=settings.flip)
+    flip = A.HorizontalFlip(p=settings.flip)
+    for step in (crop, move, flip):
+        step.py_random = stream
+    return crop, move, flip

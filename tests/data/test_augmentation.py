@@ -1,6 +1,7 @@
 """Augmentation: image and mask move together, and (seed, epoch, case) is the only source of randomness."""
 
 import pickle
+import random
 import subprocess
 import sys
 
@@ -48,11 +49,33 @@ def test_it_is_what_albumentations_composes(settings: Augmentation) -> None:
     image, mask = np.random.default_rng(0).integers(0, 256, SIZE, dtype=np.uint8), scene()[1]
     augment = settings.build(SIZE)
     for case in range(40):
-        compose.set_random_seed(int(np.random.SeedSequence((3, 1, case)).generate_state(1)[0]))
+        stream = random.Random(int(np.random.SeedSequence((3, 1, case)).generate_state(1)[0]))
+        for step in compose.transforms:
+            step.py_random = stream
         composed = compose(image=image, mask=mask)
         moved, moved_mask = augment(image, mask, (3, 1, case))
         np.testing.assert_array_equal(moved, composed["image"])
         np.testing.assert_array_equal(moved_mask, composed["mask"])
+
+
+def test_crop_shift_and_flip_are_independent() -> None:
+    from scipy.stats import pearsonr
+
+    image, mask = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    mask[24:72, 65:73] = 1  # a tall bar, and a small square to its right
+    mask[44:52, 85:93] = 1
+    augment = Augmentation(aspect=0, rotate=0).build(SIZE)
+    sizes, shifts, flips = [], [], []
+    for case in range(600):
+        moved = augment(image, mask, (0, 0, case))[1]
+        rows = moved.sum(axis=1) > 0
+        columns = moved.sum(axis=0).nonzero()[0]
+        tall = moved.sum(axis=0).argmax()
+        flips.append(float(tall - columns[0] > columns[-1] - tall))  # the square lies to its left
+        sizes.append(float(rows.sum()))
+        shifts.append(float(rows.nonzero()[0].mean()))
+    for first, second in [(sizes, flips), (shifts, flips), (sizes, shifts)]:
+        assert abs(pearsonr(first, second).statistic) < 4 / np.sqrt(600)
 
 
 @pytest.mark.parametrize("seed", range(25))
