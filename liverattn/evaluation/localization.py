@@ -4,7 +4,7 @@ Shapes: h w grid, H W image. ``target`` is the covered fraction of each cell, so
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,21 +102,23 @@ def normalized_entropy(weights: Grid) -> float:
     return min(max(0.0, entropy), 1.0)  # float32 weights sum to 1 only nearly
 
 
-def center_prior(targets: Sequence[Grid]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def center_prior(targets: Iterable[Grid]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Where lesions tend to lie: a map fitted on training boxes that looks at no image. A network should beat it.
 
     Args:
-        targets: (h, w) covered fractions of the training images with boxes, at least one.
+        targets: (h, w) covered fractions of the training images, held one at a time; empty ones do not count.
 
     Returns:
-        Attention map (h, w), summing to 1, and logits (h, w): of the mean covered fraction of each cell.
-
-    Raises:
-        ValueError: There is no target, or all are empty.
+        Attention map (h, w), summing to 1, and logits (h, w): of the mean covered fraction of each cell. None: no
+        target covers anything.
     """
-    covered = np.mean(targets, axis=0, dtype=np.float64) if len(targets) else np.zeros(())
-    if not covered.any():
-        raise ValueError("Expected `targets` of at least one image with boxes.")
+    total, count = np.zeros(()), 0
+    for target in targets:
+        if target.any():
+            total, count = total + np.asarray(target, dtype=np.float64), count + 1
+    if not count:
+        return None
+    covered = total / count
     inside = np.clip(covered, 1e-12, 1 - 1e-12)
     return covered / covered.sum(), np.log(inside / (1 - inside))
 

@@ -140,13 +140,13 @@ def case_table(
         precision of an even map) and ``center_MEASURE`` for every measure of attention quality on lesions; NaN where
         they do not apply.
     """
-    training = [_target(cases, int(row), grid) for row in train_rows]
-    boxed = [target for target in training if target is not None and target.any()]
-    weights, scores = center_prior(boxed) if boxed else (np.zeros(grid), np.zeros(grid))
+    training = (_target(cases, int(row), grid) for row in train_rows)
+    center = center_prior(target for target in training if target is not None)
+    weights, scores = center or (np.zeros(grid), np.zeros(grid))
     found = []
     for row in rows:
         target, quality = _target(cases, int(row), grid), _quality(cases, int(row), weights, scores)
-        is_measured = bool(boxed) and target is not None and target.any()
+        is_measured = center is not None and target is not None and target.any()
         found.append(
             [np.mean(target > 0) if is_measured and target is not None else np.nan]
             + [getattr(quality, name) if is_measured else np.nan for name in ON_LESIONS]
