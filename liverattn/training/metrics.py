@@ -22,9 +22,9 @@ class GatheredOutputs(Metric):
 
     def update(self, rows: Tensor, logits: Tensor, scores: Tensor) -> None:
         """Add a batch: (B,), (B, K) and (B, 1, h, w)."""
-        self.rows.append(rows)
-        self.logits.append(logits.float())
-        self.scores.append(scores.float().squeeze(1))
+        _append(self.rows, rows)
+        _append(self.logits, logits.float())
+        _append(self.scores, scores.float().squeeze(1))
 
     def compute(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """What makes an :class:`~liverattn.training.outputs.Outputs`, which torchmetrics would not pass through."""
@@ -33,3 +33,10 @@ class GatheredOutputs(Metric):
         )
         unique, first = np.unique(rows.cpu().numpy(), return_index=True)
         return unique, logits.cpu().numpy()[first], scores.cpu().numpy()[first]
+
+
+def _append(kept: list[Tensor], batch: Tensor) -> None:
+    """Keep a batch in few large blocks: many small ones between a network's large ones would fragment the memory."""
+    kept.append(batch)
+    while len(kept) > 1 and len(kept[-2]) <= len(kept[-1]):
+        kept[-2:] = [torch.cat(kept[-2:])]

@@ -30,6 +30,17 @@ def test_batches_are_joined_and_sorted_by_row() -> None:
     np.testing.assert_allclose(scores[2], [[5.0, 5.1, 5.2], [5.3, 5.4, 5.5]], rtol=1e-6)
 
 
+def test_many_batches_are_kept_in_few_blocks_and_in_order() -> None:
+    gathered = GatheredOutputs()
+    for first in range(0, 1000, 2):
+        add(gathered, [first, first + 1])
+    assert max(len(state) for state in (gathered.rows, gathered.logits, gathered.scores)) <= 9  # 500 batches
+    rows, logits, scores = gathered.compute()
+    assert rows.tolist() == list(range(1000))
+    assert logits[:, 1].tolist() == [10 * row + 1 for row in range(1000)]
+    np.testing.assert_allclose(scores[:, 1, 2], np.arange(1000) + 0.5, rtol=1e-6)
+
+
 def test_a_repeated_case_counts_once() -> None:
     # A sampler over several processes repeats cases until all have equally many.
     gathered = GatheredOutputs()
