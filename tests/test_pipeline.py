@@ -279,7 +279,8 @@ def test_debug_switches(command: Command, tiny: list[str], tmp_path: Path, debug
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     command: Command, tiny: list[str], tmp_path: Path, workers: int
 ) -> None:
-    arguments = [*tiny, "tracking=none", f"trainer.num_workers={workers}", "trainer.max_epochs=4", "trainer.ema=0.9"]
+    arguments = [*tiny, "tracking=none", f"trainer.num_workers={workers}", f"trainer.balanced={workers > 0}"]
+    arguments += ["trainer.max_epochs=4", "trainer.ema=0.9"]
     undisturbed = command(train.main, *arguments, f"paths.outputs={tmp_path / 'undisturbed'}")
     assert undisturbed.status == 0, undisturbed.err
 

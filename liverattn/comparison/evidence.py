@@ -211,6 +211,7 @@ def _architecture(scored: Scored) -> dict[str, Any]:
         "alpha": config["model"]["attention"].get("alpha"),
         "epochs": trainer.get("max_epochs"),
         "batch_size": trainer.get("batch_size"),
+        "balanced": trainer.get("balanced", False),
         "optimizer": _plain(config["optim"]),
         "mixup": trainer.get("mixup"),
         "augmentation": _plain(config["data"].get("augmentation") or {}),

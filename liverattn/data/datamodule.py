@@ -97,6 +97,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rows: (n,) of the manifest.
         seed: Of the order.
         shuffle: Another order in every epoch; else the rows' own.
+        kinds: (n,) what each row shows: shuffled rows are drawn with replacement, every kind equally often on average.
+            None: each row once.
         epoch: From 0.
         rank: r, from 0.
         processes: P.
@@ -108,12 +110,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         *,
         seed: int,
         shuffle: bool,
+        kinds: NDArray[np.int64] | None = None,
         epoch: int = 0,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, epoch
         self.rank, self.processes = rank, processes
+        self.probabilities: NDArray[np.float64] | None = None
+        if kinds is not None:
+            _, kind, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+            self.probabilities = 1 / (len(counts) * counts[kind])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
@@ -125,7 +132,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, n = self.epoch, len(self.rows)
-        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        generator, order = np.random.default_rng([self.seed, epoch]), np.arange(n)
+        if self.shuffle and self.probabilities is None:
+            order = generator.permutation(n)
+        elif self.shuffle:
+            order = generator.choice(n, n, p=self.probabilities)
         places = self.rank + self.processes * np.arange(len(self))
         return ((int(row), epoch) for row in self.rows[order[places % n]])
 
@@ -147,6 +158,7 @@ class LesionDataModule(pl.LightningDataModule):
             does), else one per core up to 8.
         clip: Limit rescaled intensities to 255.
         seed: Of order and augmentation; neither depends on the number of processes.
+        kinds: (n,) of all cases: train on every kind equally often (:class:`EpochSampler`). None: on every case once.
         processes: How many train together, each on its share of the rows.
 
     Raises:
@@ -164,6 +176,7 @@ class LesionDataModule(pl.LightningDataModule):
         num_workers: int | None,
         clip: bool,
         seed: int,
+        kinds: NDArray[np.int64] | None = None,
         processes: int = 1,
     ) -> None:
         super().__init__()
@@ -175,7 +188,7 @@ class LesionDataModule(pl.LightningDataModule):
         _limit_threads()
         self.datasets = {"train": train, "validation": validation}
         self.rows = {"train": train_rows, "validation": validation_rows}
-        self.batch_size, self.clip, self.seed = batch_size, clip, seed
+        self.batch_size, self.clip, self.seed, self.kinds = batch_size, clip, seed, kinds
         self.on_accelerator = torch.cuda.is_available()
         automatic = min((os.cpu_count() or 1) // processes, 8) if self.on_accelerator else 0
         self.num_workers = automatic if num_workers is None else num_workers
@@ -204,6 +217,7 @@ class LesionDataModule(pl.LightningDataModule):
             self.rows[part],
             seed=self.seed,
             shuffle=shuffle,
+            kinds=None if self.kinds is None else self.kinds[self.rows[part]],
             epoch=self._first_epoch,
             rank=0 if self.trainer is None else self.trainer.global_rank,
             processes=self.processes,

@@ -49,6 +49,12 @@ def case_labels(
     return labels
 
 
+def kinds_of_lesion(table: pd.DataFrame) -> NDArray[np.int64]:
+    """(n,) 0 none, 1 benign, 2 malignant, 3 of unknown malignancy, for the n cases of a manifest's table."""
+    kinds: NDArray[np.int64] = np.where(table["lesion"] == 0, 0, 1 + table["malignant"].astype("Int64").fillna(2))
+    return kinds.astype(np.int64)
+
+
 def truth_of(table: pd.DataFrame, output: str) -> NDArray[np.float64]:
     """(n,) 0, 1, or NaN where unknown, of one output and the n cases of a manifest's table."""
     lesion = table["lesion"].to_numpy()

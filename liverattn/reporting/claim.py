@@ -37,8 +37,8 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
             - ``near_duplicates_grouped``: Whether they were kept on one side of every split.
             - ``architectures``: Of ``label``, ``backbone``, ``cut``, ``weights`` (``imagenet`` or a file; of a path
               only the name is shown), ``height`` and ``width`` (pixels), ``lambdas``, ``alpha``, ``parameters``,
-              ``epochs``, ``batch_size``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``, ``preprocessing``,
-              ``seed`` and ``precision``.
+              ``epochs``, ``batch_size``, ``balanced``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``,
+              ``preprocessing``, ``seed`` and ``precision``.
             - ``members``: Labels of what the ensemble averages.
             - ``intervals``: ``value``, ``low`` and ``high`` of the ensemble's AUCs by output and task, and ``score``.
             - ``calibration``: ``brier``, ``slope`` and ``intercept`` by output.

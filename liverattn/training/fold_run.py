@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from liverattn.data.augmentation import Augmentation
 from liverattn.data.cache import PreparedCases
 from liverattn.data.datamodule import CaseDataset, LesionDataModule
+from liverattn.data.labels import kinds_of_lesion
 from liverattn.data.manifest import Manifest
 from liverattn.data.targets import Reduction
 from liverattn.errors import InputError
@@ -162,6 +163,7 @@ class FoldRun:
             num_workers=settings.num_workers,
             clip=self.clip,
             seed=self.seed,
+            kinds=kinds_of_lesion(self.manifest.table) if settings.balanced else None,
             processes=settings.devices,
         )
 

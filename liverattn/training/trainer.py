@@ -33,6 +33,8 @@ class TrainerSettings:
     Attributes:
         max_epochs: Passes over the training cases.
         batch_size: Cases per step of one process: a step takes ``devices * batch_size``.
+        balanced: Draw images without lesion, with a benign and with a malignant one equally often, with replacement, as
+            many per epoch as there are. Else each training case comes once, as in the paper.
         mixup: Parameter a of Beta(a, a), from which mixup's gamma is drawn; 0 switches mixup off.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         precision: ``auto``, ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -55,6 +57,7 @@ class TrainerSettings:
 
     max_epochs: int
     batch_size: int = 16
+    balanced: bool = False
     mixup: float = 0.2
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"

@@ -225,6 +225,40 @@ def test_sampler_order_depends_on_seed_and_epoch() -> None:
     assert len(sampler) == 50
 
 
+def test_a_balanced_sampler_draws_every_kind_equally_often() -> None:
+    rows, kinds = np.arange(100, 160), np.repeat([0, 2, 3], [45, 12, 3])
+    sampler = EpochSampler(rows, seed=1, shuffle=True, kinds=kinds)
+    drawn = []
+    for number in range(200):
+        sampler.set_epoch(number)
+        drawn.append([row - 100 for row, _ in sampler])
+        assert len(drawn[-1]) == 60
+    counts = np.bincount(np.ravel(drawn), minlength=60)
+    for kind in (0, 2, 3):
+        ours = counts[kinds == kind]
+        assert ours.sum() == pytest.approx(200 * 20, abs=4 * np.sqrt(200 * 60 / 3 * 2 / 3))
+        assert np.abs(ours - ours.mean()).max() < 4 * np.sqrt(ours.mean())
+    sampler.set_epoch(7)
+    assert [row - 100 for row, _ in sampler] == drawn[7] != drawn[8]
+    parts = [
+        list(EpochSampler(rows, seed=1, shuffle=True, kinds=kinds, epoch=7, rank=rank, processes=2)) for rank in (0, 1)
+    ]
+    assert [row - 100 for pair in zip(*parts, strict=True) for row, _ in pair] == drawn[7]
+    one_kind = EpochSampler(rows, seed=1, shuffle=True, kinds=np.zeros(60, np.int64))
+    assert len(list(one_kind)) == 60
+
+
+def test_only_training_is_balanced(prepared: Prepared) -> None:
+    data = module(prepared)
+    data.kinds = (np.arange(10) == TRAIN[0]).astype(np.int64)
+    rows = [
+        row for number in range(10) for batch in epoch(data.train_dataloader(), number) for row in batch["row"].tolist()
+    ]
+    assert 20 < rows.count(TRAIN[0]) < 40  # half of 60; one in seven unbalanced
+    held_out = [row for batch in epoch(data.val_dataloader(), 0) for row in batch["row"].tolist()]
+    assert held_out == HELD_OUT.tolist()
+
+
 def shares(count: int, processes: int, *, shuffle: bool, epoch: int = 0) -> list[list[int]]:
     """Rows 100, 101, ... of every process in one epoch."""
     common: dict[str, Any] = {"seed": 1, "shuffle": shuffle, "epoch": epoch, "processes": processes}

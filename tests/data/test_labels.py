@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from liverattn.data.labels import OUTPUTS, case_labels
+from liverattn.data.labels import OUTPUTS, case_labels, kinds_of_lesion
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.errors import InputError
 
@@ -48,6 +48,10 @@ def test_lesion_free_cases_can_be_masked_for_all_but_the_lesion(manifest: Manife
     masked = case_labels(manifest, ["malignancy", "lesion", "hcc"], "masked")
     np.testing.assert_array_equal(masked[0], [UNKNOWN, 0, UNKNOWN])
     np.testing.assert_array_equal(masked[1:], zeros[1:])
+
+
+def test_kinds_of_lesion(manifest: Manifest) -> None:
+    assert kinds_of_lesion(manifest.table).tolist() == [0, 2, 1, 3, 1]
 
 
 def test_outputs_that_cannot_be_learned_are_named(manifest: Manifest) -> None:

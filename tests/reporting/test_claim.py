@@ -15,6 +15,7 @@ SHARED: dict[str, Any] = {
     "alpha": 1.0,
     "epochs": 61,
     "batch_size": 16,
+    "balanced": False,
     "optimizer": {"trunk_rate": 0.003, "head_rate": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "warmup": 0.05},
     "mixup": 0.2,
     "ema": None,
@@ -226,6 +227,12 @@ def test_no_placeholder_is_printed(facts: dict[str, Any]) -> None:
     assert not re.search(r" [.,;]", checklist)
     assert not re.search(r"\b(None|nan|NaN|inf|Undefined)\b", checklist)
     assert len(rows(checklist)) == 44
+
+
+def test_balanced_training_is_told() -> None:
+    told = "batch 16, drawn with replacement, as many without lesion as benign and malignant; SGD"
+    assert told in rows(claim_checklist(with_architecture(balanced=True)))[25][1]
+    assert "batch 16; SGD" in rows(claim_checklist(FACTS))[25][1]
 
 
 def test_null_of_an_architecture_is_what_the_configuration_says() -> None:
