@@ -106,12 +106,12 @@ def prepare_cases(
                 return _entry(manifest.root, row, preprocessing, folder)
             except ImageError as error:
                 return str(error)
-            finally:
-                progress.advance(task)
 
         try:
             for start in range(0, len(table), AT_ONCE):
-                results.extend(pool.map(prepare, table.iloc[start : start + AT_ONCE].to_dict("records")))
+                for result in pool.map(prepare, table.iloc[start : start + AT_ONCE].to_dict("records")):
+                    results.append(result)
+                    progress.advance(task)
         finally:
             pool.shutdown(cancel_futures=True)
     return _opened(manifest, preprocessing, folder, _without_problems(table, results))

@@ -45,7 +45,7 @@ def crop_borders(image: Image, boxes: Boxes) -> tuple[Image, Boxes]:
 def border_window(image: Image, boxes: Boxes) -> Window:
     """The window that :func:`crop_borders` keeps."""
     height, width = image.shape
-    bright = np.asarray(image > BLACK).view(np.uint8)
+    _, bright = cv2.threshold(image, BLACK, 1, cv2.THRESH_BINARY)
     in_rows, in_columns = (cv2.reduce(bright, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
     rows, columns = (
         np.flatnonzero(in_rows / width > BORDER_FRACTION),
