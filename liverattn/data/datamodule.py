@@ -238,5 +238,5 @@ class LesionDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Apply Eq. 1's factor on the device, in float32: exact, and a quarter of the bytes on the way there."""
-        image = batch["image"].float() * batch["factor"].view(-1, 1, 1, 1)
+        image = batch["image"].to(torch.float32, copy=True).mul_(batch["factor"].view(-1, 1, 1, 1))
         return {**batch, "image": image.clamp(max=255.0) if self.clip else image}

@@ -84,7 +84,8 @@ def mixup(batch: BatchLike, gamma: float | Tensor, permutation: Tensor) -> Batch
 
     def mixed(values: Tensor) -> Tensor:
         first = _spread(share, values).to(values.dtype)
-        return first * values + (1 - first) * values[permutation]
+        # In place on copies, not on the batch: half the time for images.
+        return (first * values).add_(values[permutation].mul_(1 - first))
 
     def mixed_known(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         total = mixed(weight)
