@@ -1,9 +1,10 @@
-"""Random crops, aspect ratios, translations, rotations and flips (paper: "Implementation").
+"""Random crops, aspect ratios, translations, rotations and flips (paper: "Implementation"), and intensities (ours).
 
 The only user of albumentations, which draws the same stream in every worker and, without persistent workers, in every
 epoch, and which a global seed does not reach. Each sample is therefore seeded by (seed, epoch, case).
 """
 
+import math
 import os
 import random
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it contacts the packag
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Geometric augmentation of an image with its mask. The paper gives no magnitudes: all are our reading.
+    """Augmentation of an image with its mask. The paper gives no magnitudes: all are our reading.
 
     There is no vertical flip: depth is physical.
 
@@ -31,6 +32,9 @@ class Augmentation:
         rotate: Largest rotation, degrees.
         flip: Probability of a horizontal flip.
         probability: Of shift and rotation taking place at all.
+        gamma: Largest u, either way, of the exponent exp(u) that intensities / 255 are raised to: another display
+            curve. Not in the paper, which augments geometry only.
+        gain: Largest u, either way, of the factor exp(u) that they are multiplied by then. Not in the paper.
     """
 
     crop: float = 0.7
@@ -39,6 +43,8 @@ class Augmentation:
     rotate: float = 10.0
     flip: float = 0.5
     probability: float = 0.8
+    gamma: float = 0.0
+    gain: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse magnitudes without a meaning."""
@@ -49,11 +55,13 @@ class Augmentation:
             "rotate": 0 <= self.rotate <= 180,
             "flip": 0 <= self.flip <= 1,
             "probability": 0 <= self.probability <= 1,
+            "gamma": 0 <= self.gamma <= 1,
+            "gain": 0 <= self.gain <= 1,
         }
         wrong = [f"{name}={getattr(self, name)}" for name, is_allowed in allowed.items() if not is_allowed]
         if wrong:
             raise InputError(
-                f"Expected data.augmentation to hold shares of 0 to 1 (crop > 0, aspect and translate < 1) and "
+                f"Expected data.augmentation to hold numbers of 0 to 1 (crop > 0, aspect and translate < 1) and "
                 f"rotate of 0 to 180 degrees, but got {', '.join(wrong)}."
             )
 
@@ -101,10 +109,18 @@ class Augmenter:
                 out = cv2.warpAffine(out, matrix, (width, height), flags=moving)
             return np.asarray(cv2.flip(out, 1) if flipped else out, dtype=np.uint8)
 
-        moved = warp(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR)
+        moved = self._displayed(warp(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR))
         if not mask.any():  # most images show no lesion, and warping a mask takes half as long as warping the image
             return moved, mask
         return moved, warp(mask, cv2.INTER_NEAREST_EXACT, cv2.INTER_NEAREST)  # NEAREST would shift what it enlarges
+
+    def _displayed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        limits = self.settings.gamma, self.settings.gain
+        if limits == (0, 0):
+            return image
+        gamma, gain = (math.exp(self._stream.uniform(-limit, limit)) for limit in limits)
+        curve = 255 * gain * (np.arange(256) / 255) ** gamma
+        return np.asarray(cv2.LUT(image, np.rint(curve.clip(max=255)).astype(np.uint8)), dtype=np.uint8)
 
 
 def _steps(settings: Augmentation, size: tuple[int, int], stream: random.Random) -> tuple[Any, Any, Any]:

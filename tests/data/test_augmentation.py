@@ -203,9 +203,50 @@ def test_crops_keep_at_least_their_share() -> None:
     assert min(whole) < 1.2
 
 
+def test_gamma_bends_and_gain_multiplies_up_to_their_limits() -> None:
+    ramp, mask = np.tile(np.arange(SIZE[1], dtype=np.uint8), (SIZE[0], 1)), scene()[1]
+
+    def shown(level: int, **magnitudes: float) -> NDArray[np.float64]:
+        moved = [only(**magnitudes).build(SIZE)(ramp, mask, (0, 0, case)) for case in range(200)]
+        assert all((np.diff(image[0].astype(int)) >= 0).all() and not image[:, 0].any() for image, _ in moved)
+        assert all(np.array_equal(moved_mask, mask) for _, moved_mask in moved)
+        return np.array([image[0, level] for image, _ in moved], dtype=np.float64)
+
+    exponents = np.log(np.log(shown(90, gamma=0.4) / 255) / np.log(90 / 255))
+    assert np.abs(exponents).max() < 0.42 and exponents.min() < -0.36 and exponents.max() > 0.36
+    assert abs(exponents.mean()) < 0.06
+    factors = np.log(shown(100, gain=0.2) / 100)
+    assert np.abs(factors).max() < 0.21 and factors.min() < -0.18 and factors.max() > 0.18
+    bright = np.full(SIZE, 250, np.uint8)
+    assert {only(gain=0.2).build(SIZE)(bright, mask, (0, 0, case))[0].max() for case in range(40)} >= {255}
+
+
+def test_intensities_leave_geometry_as_it_was() -> None:
+    image, mask = scene()
+    geometry, both = Augmentation().build(SIZE), Augmentation(gamma=0.35, gain=0.15).build(SIZE)
+    different = 0
+    for case in range(20):
+        (plain, plain_mask), (bent, bent_mask) = (augment(image, mask, (0, 0, case)) for augment in (geometry, both))
+        np.testing.assert_array_equal(plain_mask, bent_mask)
+        levels = np.unique(np.stack([plain.ravel(), bent.ravel()]), axis=1)
+        assert levels.shape[1] == len(np.unique(plain))  # one curve for all pixels
+        different += not np.array_equal(plain, bent)
+    assert different >= 19
+
+
 @pytest.mark.parametrize(
     "magnitudes",
-    [{"crop": 0}, {"crop": 1.1}, {"aspect": 1}, {"translate": -0.1}, {"rotate": 200}, {"flip": 2}, {"probability": -1}],
+    [
+        {"crop": 0},
+        {"crop": 1.1},
+        {"aspect": 1},
+        {"translate": -0.1},
+        {"rotate": 200},
+        {"flip": 2},
+        {"probability": -1},
+        {"gamma": -0.1},
+        {"gain": 1.5},
+    ],
 )
 def test_magnitudes_without_a_meaning_are_refused(magnitudes: dict[str, float]) -> None:
     ((name, value),) = magnitudes.items()
