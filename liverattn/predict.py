@@ -30,7 +30,9 @@ def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":
     import liverattn
     from liverattn.prediction.images import cases_of
     from liverattn.prediction.job import JobOptions, PredictionJob
+    from liverattn.training.hardware import keep_freed_memory
 
+    keep_freed_memory()
     cv2.setNumThreads(1)  # the network needs the cores
     root = None if cfg.root is None else Path(cfg.root).expanduser()
     cases, notes = cases_of(cfg.images, root=root, frames=cfg.frames)

@@ -50,8 +50,10 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.models.classifier import LesionClassifier
     from liverattn.tracking import run_tags
     from liverattn.training.fold_run import FoldRun, begin
+    from liverattn.training.hardware import keep_freed_memory
     from liverattn.training.probe import remembered_fastest
 
+    keep_freed_memory()
     settings = build(cfg.trainer)
     chosen = {name: task for name, task in cfg.data.tasks.items() if task is not None}
     tasks = [Task(name, tuple(task.outputs), task.weight, task.conditional) for name, task in chosen.items()]

@@ -80,6 +80,9 @@ class TrainerSettings:
         for name, smallest in limits.items():
             if getattr(self, name) < smallest:
                 raise InputError(f"Expected trainer.{name} to be at least {smallest}, but got {getattr(self, name)}.")
+        for name in ("balanced", "probe", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"Expected trainer.{name} to be true or false, but got {getattr(self, name)!r}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
         if self.strategy not in ("auto", "ddp"):

@@ -25,7 +25,14 @@ def scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return image, mask
 
 
-@pytest.mark.parametrize("settings", [Augmentation(), Augmentation(crop=0.4, aspect=0.3, rotate=30, probability=0.5)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augmentation(),
+        Augmentation(crop=0.4, aspect=0.3, rotate=30, probability=0.5),
+        Augmentation(translate=0.9, rotate=180, probability=1),
+    ],
+)
 def test_it_is_what_albumentations_composes(settings: Augmentation) -> None:
     import albumentations as A  # only now: liverattn switches its look at the package index off
 
@@ -46,9 +53,13 @@ def test_it_is_what_albumentations_composes(settings: Augmentation) -> None:
             A.HorizontalFlip(p=settings.flip),
         ]
     )
-    image, mask = np.random.default_rng(0).integers(0, 256, SIZE, dtype=np.uint8), scene()[1]
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, SIZE, dtype=np.uint8)
     augment = settings.build(SIZE)
-    for case in range(40):
+    for case in range(100):
+        mask = np.zeros(SIZE, np.uint8)
+        for y, x in generator.integers(0, SIZE, (2, 2)):  # two boxes, some of them at an edge
+            mask[y : y + generator.integers(1, 60), x : x + generator.integers(1, 60)] = 1
         stream = random.Random(int(np.random.SeedSequence((3, 1, case)).generate_state(1)[0]))
         for step in compose.transforms:
             step.py_random = stream

@@ -286,7 +286,8 @@ def test_killed_processes_end_and_go_on_to_the_same_weights_bit_for_bit(
 def test_an_error_that_all_processes_meet_is_told_once(arguments: list[str], tmp_path: Path) -> None:
     diverging = ("optim.head_rate=1e30", "optim.warmup=0", "tracking=none", f"paths.outputs={tmp_path}")
     result = finished(shell("liverattn.train", *arguments, *diverging))
-    assert result.status == 1
-    (line,) = result.err.strip().splitlines()
-    assert line.startswith("Error: The network's outputs became NaN or infinite in epoch 0")
+    assert result.status == 1, result.err
+    lines = result.err.strip().splitlines()
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("Error: The network's outputs became NaN or infinite in epoch 0")
     assert only_run(tmp_path).state == "failed"

@@ -1,5 +1,10 @@
 """What ``auto`` chooses on a given machine, and what is refused."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -86,3 +91,32 @@ def test_this_machine_can_be_chosen_for() -> None:
     chosen = choose_hardware()
     assert chosen.accelerator == ("gpu" if torch.cuda.is_available() else "cpu")
     assert chosen.precision in ("32-true", "bf16-mixed", "16-mixed")
+
+
+KEPT = """
+import torch
+from liverattn.training.hardware import keep_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+
+keep_freed_memory()
+before = resident()
+for _ in range(3):
+    parts = [torch.ones(16, 2**20) for _ in range(4)]  # 64 MiB each
+    del parts
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.parametrize(("variable", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False), ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, False)])
+def test_freed_memory_is_kept_for_the_next_step_unless_the_user_tunes(variable: dict[str, str], kept: bool) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, env=plain | variable
+    )
+
+    mebibytes = int(done.stdout)
+    assert mebibytes > 250 if kept else mebibytes < 64, mebibytes

@@ -26,6 +26,7 @@ from liverattn.training.trainer import TrainerSettings
         ("ema", 1.0, r"trainer.ema to be null or between 0 and 1, but got 1.0"),
         ("devices", 0, r"trainer.devices to be at least 1, but got 0"),
         ("strategy", "fsdp", r"trainer.strategy to be auto or ddp, but got 'fsdp'"),
+        ("balanced", "sometimes", r"trainer.balanced to be true or false, but got 'sometimes'"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(option: str, value: float, message: str) -> None:
