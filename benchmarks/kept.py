@@ -30,7 +30,9 @@ finally:
 """
 
 
-def measure(outputs: Path, name: str, variables: dict[str, str], overrides: list[str]) -> tuple[float, float, dict[str, torch.Tensor]]:
+def measure(
+    outputs: Path, name: str, variables: dict[str, str], overrides: list[str]
+) -> tuple[float, float, dict[str, torch.Tensor]]:
     """Seconds, MiB and weights of one fold run."""
     command = [sys.executable, "-c", FOLD_RUN, *overrides, "tracking=none", f"paths.outputs={outputs}", f"name={name}"]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | variables).stdout

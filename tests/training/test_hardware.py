@@ -110,7 +110,14 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-@pytest.mark.parametrize(("variable", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False), ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, False)])
+@pytest.mark.parametrize(
+    ("variable", "kept"),
+    [
+        ({}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, False),
+    ],
+)
 def test_freed_memory_is_kept_for_the_next_step_unless_the_user_tunes(variable: dict[str, str], kept: bool) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
 
