@@ -98,7 +98,7 @@ def test_an_altered_bundle_is_refused(command: Command, table: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_it_does(bundle: Bundle, tmp_path: Path) -> None:
-    for number in range(600):
+    for number in range(200):
         Image.fromarray(picture(number, 300, 400)).save(tmp_path / f"{number}.png", compress_level=1)
     arguments = (f"bundle={bundle.path}", f"images={tmp_path}", f"out={tmp_path / 'out'}", "batch_size=2")
     process = shell("liverattn.predict", *arguments)
@@ -109,12 +109,12 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(bundle: Bundle, tmp_path: Path) ->
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "The same command goes on from here" in errors, errors
     done = len(journal.read_bytes().splitlines())
-    assert 0 < done < 600
+    assert 0 < done < 200
     process = shell("liverattn.predict", *arguments)
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    assert "of 600 images already" in output
-    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 600
+    assert "of 200 images already" in output
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 200
 
 
 def test_the_shipped_configuration_composes() -> None:
