@@ -21,9 +21,9 @@ def keep_freed_memory() -> None:
     """Let this process keep memory that torch frees on the CPU for the next step.
 
     A step of training asks for hundreds of large tensors and frees them. glibc returns the largest to the system, which
-    clears every page anew when it is next written: up to a fifth of a step (``benchmarks/README.md``). Kept, they are
-    there; the process holds its peak, some of it between tensors, until it ends. Results do not change by a bit. Huge
-    pages were tried as well: as fast at best, and a quarter more memory.
+    clears every page anew when it is next written: up to a sixth of a fold run (``benchmarks/README.md``). Kept, they
+    are there; the process holds its peak, some of it between tensors, until it ends. Results do not change by a bit.
+    Huge pages in addition are as fast on average, and take a tenth to a fifth more memory.
 
     Does nothing where the C library is not glibc, and where the user has tuned it: by a variable such as
     ``MALLOC_ARENA_MAX`` or by ``GLIBC_TUNABLES``.

@@ -94,11 +94,11 @@ def test_this_machine_can_be_chosen_for() -> None:
 
 
 KEPT = """
-import torch
+import os, torch
 from liverattn.training.hardware import keep_freed_memory
 
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 keep_freed_memory()
 before = resident()
