@@ -70,10 +70,11 @@ ui: setup ## Browse runs in MLflow's UI on this machine only
 test: setup ## All tests (measured: 7 minutes on two cores)
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: setup ## Time epochs, memory, the input pipeline, preparing, start-up and evidence, side by side (on real images where LIVERATTN_AUL names them)
+bench: setup ## Time epochs, memory, what keeping it gains, the input pipeline, preparing, start-up and evidence, side by side (on real images where LIVERATTN_AUL names them)
 	$(RUN) -m benchmarks.epoch +experiment=resnet18_240 backbone.weights=null tracking=none trainer.limit_batches=6 $(ARGS)
 	$(RUN) -m benchmarks.overhead +experiment=resnet18_240 backbone.weights=null $(ARGS)
 	$(RUN) -m benchmarks.memory +experiment=resnet_240 backbone.weights=null $(ARGS)
+	$(RUN) -m benchmarks.kept +experiment=resnet18_240 backbone.weights=null trainer.max_epochs=4 $(ARGS)
 	$(RUN) -m benchmarks.pipeline
 	$(RUN) -m benchmarks.prepare
 	$(RUN) -m benchmarks.startup
