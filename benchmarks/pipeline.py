@@ -19,7 +19,7 @@ from benchmarks.images import cases, settings
 from benchmarks.machine import described
 from liverattn.configuration import build
 from liverattn.data.cache import prepare_cases
-from liverattn.data.datamodule import NO_BOXES, CaseDataset
+from liverattn.data.datasets import NO_BOXES, CaseDataset
 from liverattn.data.images import read_grey
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 

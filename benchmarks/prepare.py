@@ -20,7 +20,7 @@ from benchmarks.images import cases, settings
 from benchmarks.machine import described
 from liverattn.configuration import build
 from liverattn.data.cache import prepare_cases
-from liverattn.data.datamodule import NO_BOXES
+from liverattn.data.datasets import NO_BOXES
 from liverattn.data.manifest import Manifest
 
 

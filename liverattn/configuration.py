@@ -20,7 +20,7 @@ from liverattn.files import digest
 
 # What changes where or how fast a run happens, but not its result.
 NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug", "out")
-NOT_IDENTITY_OF = {"trainer": ("num_workers", "probe"), "protocol": ("name",)}
+NOT_IDENTITY_OF = {"trainer": ("num_workers", "probe", "cuda_graphs", "data_on_device"), "protocol": ("name",)}
 
 
 def config_folder() -> Path:

@@ -76,7 +76,8 @@ class MlflowTracking:
             run_id: Of the run to go on with.
         """
         from mlflow.exceptions import MlflowException
-        from pytorch_lightning.loggers import MLFlowLogger
+
+        from liverattn.mlflow_logger import MetricsTogether
 
         client, _ = self.store()
         if run_id is not None:
@@ -84,7 +85,7 @@ class MlflowTracking:
                 client.update_run(run_id, status="RUNNING")  # it may have failed or been killed
             except MlflowException:  # tracked in another database before, or deleted there
                 run_id = None
-        return MLFlowLogger(
+        return MetricsTogether(
             experiment_name=self.experiment,
             run_name=name,
             tracking_uri=self.address,

@@ -8,7 +8,7 @@ import math
 import os
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -70,9 +70,22 @@ class Augmentation:
         return Augmenter(self, size)
 
 
+class Draw(NamedTuple):
+    """One random transform of (H, W) images: crop and resize, then shift and rotate, then flip, then the display curve.
+
+    ``crop`` is x0, y0, x1, y1 in pixels; ``matrix`` (2, 3) takes pixels of the resized crop to where they move, None
+    where they stay; ``curve`` (256,) uint8 is the new value of each intensity, None where they stay.
+    """
+
+    crop: tuple[int, int, int, int]
+    matrix: NDArray[np.float64] | None
+    flipped: bool
+    curve: NDArray[np.uint8] | None
+
+
 @dataclass
 class Augmenter:
-    """Applies one :class:`Augmentation`; picklable, so that each worker has its own.
+    """Draws and applies one :class:`Augmentation`; picklable, so that each worker has its own.
 
     albumentations draws, OpenCV warps: bit for bit what ``albumentations.Compose`` of the same steps gives, which
     spends as long on checking as on warping. Unlike ``Compose.set_random_seed``, which begins the same stream in every
@@ -94,33 +107,57 @@ class Augmenter:
             mask: 0 and 1.
             seed: (seed, epoch, case): the only source of randomness.
         """
-        if self._steps is None:
-            self._steps = _steps(self.settings, self.size, self._stream)
-        self._stream.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        crop, move, flip = self._steps
-        height, width = shape = self.size
-        x0, y0, x1, y1 = crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]
-        matrix = move.get_params_dependent_on_data({"shape": shape}, {})["matrix"][:2] if move.should_apply() else None
-        flipped = flip.should_apply()
+        drawn, (height, width) = self.draw(seed), self.size
+        x0, y0, x1, y1 = drawn.crop
 
         def warp(pixels: NDArray[np.uint8], enlarging: int, moving: int) -> NDArray[np.uint8]:
             out = cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=enlarging)
-            if matrix is not None:
-                out = cv2.warpAffine(out, matrix, (width, height), flags=moving)
-            return np.asarray(cv2.flip(out, 1) if flipped else out, dtype=np.uint8)
+            if drawn.matrix is not None:
+                out = cv2.warpAffine(out, drawn.matrix, (width, height), flags=moving)
+            return np.asarray(cv2.flip(out, 1) if drawn.flipped else out, dtype=np.uint8)
 
-        moved = self._displayed(warp(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR))
+        moved = warp(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR)
+        if drawn.curve is not None:
+            moved = np.asarray(cv2.LUT(moved, drawn.curve), dtype=np.uint8)
         if not mask.any():  # most images show no lesion, and warping a mask takes half as long as warping the image
             return moved, mask
         return moved, warp(mask, cv2.INTER_NEAREST_EXACT, cv2.INTER_NEAREST)  # NEAREST would shift what it enlarges
 
-    def _displayed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def draw(self, seed: tuple[int, int, int]) -> Draw:
+        """What is done to one case in one epoch; ``seed`` is (seed, epoch, case)."""
+        if self._steps is None:
+            self._steps = _steps(self.settings, self.size, self._stream)
+        self._stream.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        crop, move, flip = self._steps
+        kept = crop.get_params_dependent_on_data({"shape": self.size}, {})["crop_coords"]
+        matrix = self._movement(move) if move.should_apply() else None
+        return Draw(kept, matrix, flip.should_apply(), self._curve())
+
+    def _movement(self, move: Any) -> NDArray[np.float64]:
+        """(2, 3): rotation about the center, then translation.
+
+        What ``Affine.get_params_dependent_on_data`` gives from the same draws, without its ten products of matrices.
+        """
+        shift = move._get_translate_params(self.size)
+        move._get_shear_params()  # nothing but a draw, as the next one
+        move._get_scale(move.scale, move.keep_ratio, move.balanced_scale, self._stream)
+        angle = np.deg2rad(self._stream.uniform(*move.rotate) % 360)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        x, y = self.size[1] / 2 - 0.5, self.size[0] / 2 - 0.5
+        return np.array(
+            [
+                [cosine, sine, -cosine * x - sine * y + (x + shift["x"])],
+                [-sine, cosine, sine * x - cosine * y + (y + shift["y"])],
+            ]
+        )
+
+    def _curve(self) -> NDArray[np.uint8] | None:
         limits = self.settings.gamma, self.settings.gain
         if limits == (0, 0):
-            return image
+            return None
         gamma, gain = (math.exp(self._stream.uniform(-limit, limit)) for limit in limits)
         curve = 255 * gain * (np.arange(256) / 255) ** gamma
-        return np.asarray(cv2.LUT(image, np.rint(curve.clip(max=255)).astype(np.uint8)), dtype=np.uint8)
+        return np.asarray(np.rint(curve.clip(max=255)), dtype=np.uint8)
 
 
 def _steps(settings: Augmentation, size: tuple[int, int], stream: random.Random) -> tuple[Any, Any, Any]:

@@ -2,84 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from liverattn.data.augmentation import Augmentation
-from liverattn.data.cache import PreparedCases
-from liverattn.data.targets import Reduction, boxes_to_mask, mask_to_grid
+from liverattn.data.datasets import CaseDataset
+from liverattn.data.resident import DrawnCases, ResidentCases
 from liverattn.errors import InputError
 
-NO_BOXES = np.zeros((0, 4))
-
-
-class Batch(TypedDict):
-    """B cases; K outputs; h w grid; H W image.
-
-    ``image`` (B, 1, H, W): uint8 from a loader, float32 on 0 to 255 after Eq. 1 on the device. ``factor`` (B,): 70 / m.
-    ``labels`` (B, K) in [0, 1], 0 where unknown. ``label_weight`` (B, K): 1 known, 0 unknown, between after mixup.
-    ``target`` (B, 1, h, w) in [0, 1]. ``target_weight`` (B,): 1 where boxes are known. ``row`` (B,): of the manifest.
-    """
-
-    image: Tensor
-    factor: Tensor
-    labels: Tensor
-    label_weight: Tensor
-    target: Tensor
-    target_weight: Tensor
-    row: Tensor
-
-
-class CaseDataset(Dataset[dict[str, Any]]):
-    """Prepared cases by (row, epoch).
-
-    Args:
-        cases: All prepared cases.
-        labels: (n, K) float32, NaN where unknown.
-        grid: (h, w) of the backbone's feature map.
-        reduction: Of the mask to the grid.
-        augmentation: None on a validation set.
-        seed: Of the augmentation.
-    """
-
-    def __init__(
-        self,
-        cases: PreparedCases,
-        labels: NDArray[np.float32],
-        *,
-        grid: tuple[int, int],
-        reduction: Reduction = "area",
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.cases, self.grid, self.reduction, self.seed = cases, grid, reduction, seed
-        self.labels, self.label_weight = np.nan_to_num(labels), (~np.isnan(labels)).astype(np.float32)
-        self.augment = None if augmentation is None else augmentation.build(cases.size)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """One case; ``key`` is (row of the manifest, epoch)."""
-        row, epoch = key
-        boxes = self.cases.boxes[row]
-        image = self.cases.image(row)
-        mask = boxes_to_mask(NO_BOXES if boxes is None else boxes, self.cases.size)
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, (self.seed, epoch, row))
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(image))[None],
-            "factor": self.cases.factors[row],
-            "labels": self.labels[row],
-            "label_weight": self.label_weight[row],
-            "target": mask_to_grid(mask, self.grid, self.reduction)[None],
-            "target_weight": np.float32(boxes is not None),
-            "row": row,
-        }
+VALIDATED_AT_ONCE = 4  # times as many cases as in a training step
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -155,7 +91,10 @@ class LesionDataModule(pl.LightningDataModule):
         validation_rows: Rows held out.
         batch_size: Cases per step of one process.
         num_workers: Loader processes; None: 0 on a CPU (the network needs the cores more than a 0.3 ms augmentation
-            does), else one per core up to 8.
+            does), else one per core that this process was given, up to 8.
+        on_gpu: The network is on a GPU.
+        resident: Keep all cases on the network's device and augment there; then nothing is loaded.
+        captured: Augment there through CUDA graphs.
         clip: Limit rescaled intensities to 255.
         seed: Of order and augmentation; neither depends on the number of processes.
         kinds: (n,) of all cases: train on every kind equally often (:class:`EpochSampler`). None: on every case once.
@@ -176,6 +115,9 @@ class LesionDataModule(pl.LightningDataModule):
         num_workers: int | None,
         clip: bool,
         seed: int,
+        on_gpu: bool = False,
+        resident: bool = False,
+        captured: bool = False,
         kinds: NDArray[np.int64] | None = None,
         processes: int = 1,
     ) -> None:
@@ -187,11 +129,15 @@ class LesionDataModule(pl.LightningDataModule):
             )
         _limit_threads()
         self.datasets = {"train": train, "validation": validation}
+        self.drawn = {part: DrawnCases(cases) for part, cases in self.datasets.items()} if resident else None
+        self.resident: ResidentCases | None = None
         self.rows = {"train": train_rows, "validation": validation_rows}
         self.batch_size, self.clip, self.seed, self.kinds = batch_size, clip, seed, kinds
-        self.on_accelerator = torch.cuda.is_available()
-        automatic = min((os.cpu_count() or 1) // processes, 8) if self.on_accelerator else 0
-        self.num_workers = automatic if num_workers is None else num_workers
+        # Cells that run side by side share the cores; their threads are limited to each one's part.
+        cores = min(os.cpu_count() or 1, torch.get_num_threads()) // processes
+        automatic = min(cores, 8) if on_gpu else 0
+        self.num_workers = 0 if resident else automatic if num_workers is None else num_workers
+        self.on_gpu, self.captured = on_gpu, captured
         self.processes = processes
         self._first_epoch = 0
 
@@ -222,21 +168,28 @@ class LesionDataModule(pl.LightningDataModule):
             rank=0 if self.trainer is None else self.trainer.global_rank,
             processes=self.processes,
         )
+        # Without gradients a GPU has room for more cases, and more to do per launch.
+        batch_size = self.batch_size if shuffle or not self.on_gpu else VALIDATED_AT_ONCE * self.batch_size
+        dataset: Dataset[dict[str, Any]] = self.datasets[part] if self.drawn is None else self.drawn[part]
         return DataLoader(
-            self.datasets[part],
-            batch_size=self.batch_size,
+            dataset,
+            batch_size=batch_size,
             sampler=sampler,
             # A last batch of a few cases makes noisy batch statistics; the order changes, so no case is lost for good.
             drop_last=shuffle and len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=self.on_accelerator,
+            pin_memory=self.on_gpu and self.drawn is None,
             worker_init_fn=_limit_threads,
-            multiprocessing_context="spawn" if self.num_workers and self.on_accelerator else None,
+            multiprocessing_context="spawn" if self.num_workers and self.on_gpu else None,
             generator=torch.Generator().manual_seed(self.seed),
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Apply Eq. 1's factor on the device, in float32: exact, and a quarter of the bytes on the way there."""
+        if self.drawn is not None:
+            if self.resident is None:
+                self.resident = ResidentCases(self.datasets["train"], batch["row"].device, captured=self.captured)
+            batch = self.resident.batch(batch)
         image = batch["image"].to(torch.float32, copy=True).mul_(batch["factor"].view(-1, 1, 1, 1))
         return {**batch, "image": image.clamp(max=255.0) if self.clip else image}

@@ -71,16 +71,30 @@ def mask_to_grid(mask: NDArray[np.uint8], grid: tuple[int, int], reduction: Redu
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return np.zeros(grid, np.float32)
-    down = _coverage(mask.shape[0], grid[0])[:, y : y + height]
-    across = _coverage(mask.shape[1], grid[1])[:, x : x + width]
+    down = coverage(mask.shape[0], grid[0])[:, y : y + height]
+    across = coverage(mask.shape[1], grid[1])[:, x : x + width]
     fractions: NDArray[np.float32] = np.minimum(
         down @ mask[y : y + height, x : x + width].astype(np.float32) @ across.T, 1, dtype=np.float32
     )
     return (fractions > 0).astype(np.float32) if reduction == "any" else fractions
 
 
+def reducing(pixels: int, cells: int, reduction: Reduction) -> NDArray[np.float32]:
+    """(cells, pixels): what :func:`mask_to_grid` multiplies a mask's rows, or columns, by.
+
+    Args:
+        pixels: Rows or columns of the mask.
+        cells: Of the grid.
+        reduction: ``any`` as ``area``: what is greater than 0 afterwards is touched.
+    """
+    if reduction != "nearest":
+        return coverage(pixels, cells)
+    sampled = np.arange(cells) * pixels // cells  # as cv2.INTER_NEAREST
+    return np.asarray(np.arange(pixels) == sampled[:, None], dtype=np.float32)
+
+
 @cache
-def _coverage(pixels: int, cells: int) -> NDArray[np.float32]:
+def coverage(pixels: int, cells: int) -> NDArray[np.float32]:
     """(cells, pixels): the share of each cell that each pixel covers; rows sum to 1, columns to cells / pixels."""
     edges = np.arange(cells + 1) * (pixels / cells)
     pixel = np.arange(pixels)

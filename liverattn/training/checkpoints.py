@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from liverattn.evaluation.scores import Task, task_aucs, weighted_score
 from liverattn.files import replacing
 from liverattn.runs import RunFolder
 from liverattn.training.module import LesionModule
 
+WRITING_SHARE = 0.1  # of a training's time
+
 
 class TaskCopies(Callback):
-    """Records every epoch's outputs, and copies the weights whenever a task's AUC is as good as ever or better.
+    """Records every epoch's outputs, and keeps the weights whenever a task's AUC is as good as ever or better.
 
     See :func:`~liverattn.evaluation.protocols.best_epochs` for why the later of two equal epochs is kept.
 
@@ -48,6 +52,7 @@ class TaskCopies(Callback):
         self.run, self.tasks, self.truth, self.config = run, tasks, truth, dict(config)
         self.selection_rows = selection_rows
         self.best: dict[str, float] = {}
+        self.unwritten: dict[str, dict[str, Any]] = {}
         self.history: list[dict[str, float]] = []
         self.announced = False
 
@@ -74,11 +79,19 @@ class TaskCopies(Callback):
         improved = {task: value for task, value in aucs.items() if value >= self.best.get(task, -math.inf)}
         self.best |= improved
         if improved and trainer.is_global_zero:
-            state = {name: value.cpu() for name, value in pl_module.model.state_dict().items()}
+            state = {name: value.clone() for name, value in pl_module.model.state_dict().items()}
             content = {"epoch": trainer.current_epoch, "aucs": aucs, "state_dict": state, "config": self.config}
-            path, *names = map(self.run.copy, improved)
-            trainer.strategy.checkpoint_io.save_checkpoint(content, path, {"names": names})
+            self.unwritten |= dict.fromkeys(improved, content)
         self._announce_undefined(aucs)
+
+    def write(self, trainer: pl.Trainer) -> int:
+        """Hand over what is best and not written yet, each copy once; their number."""
+        contents = {id(content): content for content in self.unwritten.values()}
+        for content in contents.values():
+            path, *names = (self.run.copy(task) for task, best in self.unwritten.items() if best is content)
+            trainer.strategy.checkpoint_io.save_checkpoint(content, path, {"names": names})
+        self.unwritten.clear()
+        return len(contents)
 
     def _announce_undefined(self, aucs: Mapping[str, float]) -> None:
         undefined = [task for task, value in aucs.items() if math.isnan(value)]
@@ -91,14 +104,40 @@ class TaskCopies(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` after every epoch; a killed run resumes there bit for bit."""
+    """Writes the task copies and ``last.ckpt`` after an epoch; a killed run resumes there bit for bit.
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    Where an epoch takes seconds, after every one. On a GPU an epoch may be shorter than the writing: then as often as
+    this takes no more than :data:`WRITING_SHARE` of the time, and after the last epoch.
+
+    Args:
+        run: Where to write.
+        copies: What is best, written before the checkpoint that promises it.
+    """
+
+    def __init__(self, run: RunFolder, copies: TaskCopies) -> None:
+        self.run, self.copies = run, copies
+        self.handed_over = 0
+        self.started = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save everything that the next epoch depends on."""
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if not trainer.strategy.broadcast(is_last or self._may_write(trainer)):
+            return
+        self.handed_over += self.copies.write(trainer) + 1
         trainer.save_checkpoint(self.run.last, weights_only=False)  # all processes have to take part; the first writes
+
+    def _may_write(self, trainer: pl.Trainer) -> bool:
+        background = trainer.strategy.checkpoint_io
+        assert isinstance(background, AsyncCheckpointIO)
+        files = background.checkpoint_io
+        assert isinstance(files, WholeFiles)
+        spent = time.perf_counter() - self.started
+        return files.written == self.handed_over and files.seconds <= WRITING_SHARE * spent
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -109,6 +148,8 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     failed = False
+    written = 0
+    seconds = 0.0
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write one file; ``storage_options["names"]`` are further names of it.
@@ -118,15 +159,20 @@ class WholeFiles(TorchCheckpointIO):
         """
         if self.failed:
             return
+        started = time.perf_counter()
         try:
+            on_cpu = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
             with replacing(Path(path)) as temporary:
-                torch.save(checkpoint, temporary)
+                torch.save(on_cpu, temporary)
             for name in (storage_options or {}).get("names", ()):
                 with replacing(name) as temporary:
                     _link(Path(path), temporary)
         except BaseException:
             self.failed = True
             raise
+        finally:
+            self.seconds += time.perf_counter() - started
+            self.written += 1
 
 
 def _link(path: Path, name: Path) -> None:

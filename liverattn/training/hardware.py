@@ -14,6 +14,7 @@ from liverattn.errors import InputError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+RESIDENT_SHARE = 0.1  # of a GPU's memory
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # names of mallopt's parameters in glibc's malloc.h
 
 
@@ -53,6 +54,12 @@ class Hardware:
     channels_last: bool
     threads: int = field(default_factory=torch.get_num_threads)
 
+    def autocast(self) -> torch.autocast:
+        """What a forward pass runs in."""
+        device = "cuda" if self.accelerator == "gpu" else "cpu"
+        dtype = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
+        return torch.autocast(device, dtype, enabled=self.precision != "32-true")
+
     @contextmanager
     def limited_threads(self) -> Iterator[None]:
         """Within it, torch uses these threads; the next cell of a sweep has all again."""
@@ -62,6 +69,17 @@ class Hardware:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def fits_on_gpu(cases: int, size: tuple[int, int]) -> bool:
+    """Prepared cases and their masks take little of a GPU's memory, which the cells of a sweep may share.
+
+    Args:
+        cases: Their number.
+        size: (height, width) of the prepared images.
+    """
+    memory: int = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return 2 * cases * size[0] * size[1] <= RESIDENT_SHARE * memory
 
 
 def choose_hardware(

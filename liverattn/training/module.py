@@ -1,19 +1,21 @@
 """The LightningModule: one shared step."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from liverattn.data.datamodule import Batch
+from liverattn.data.datasets import Batch
 from liverattn.errors import InputError
 from liverattn.models.classifier import LesionClassifier
 from liverattn.training.metrics import GatheredOutputs
 from liverattn.training.objective import attention_loss, mixup, output_loss
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.outputs import Outputs
+from liverattn.training.training_pass import TrainingPass
 
 
 class LesionModule(pl.LightningModule):
@@ -36,12 +38,17 @@ class LesionModule(pl.LightningModule):
         self.model = model
         self._call(model)
         self.recipe, self.alpha, self.mixup_beta, self.seed = recipe, alpha, mixup_beta, seed
+        self.training_pass = TrainingPass(self._losses, model)
         self.gathered = GatheredOutputs()
         self.frozen = recipe.freeze(model)
 
     def compile_network(self) -> None:
         """Call the network through ``torch.compile``; checkpoints keep its own names."""
         self._call(torch.compile(self.model))
+
+    def capture(self, *, required: bool) -> None:
+        """Train through CUDA graphs; see :class:`~liverattn.training.training_pass.TrainingPass`."""
+        self.training_pass = TrainingPass(self._losses, self.model, capture=True, required=required)
 
     def _call(self, network: Any) -> None:
         # Past nn.Module's registration: the network would stand in every checkpoint twice.
@@ -58,29 +65,45 @@ class LesionModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one mixed batch."""
-        loss, _, _ = self._shared_step(self._mixed(batch, batch_idx), "train")
-        return loss
+        inputs = {**cast(dict[str, Tensor], batch), **self._pairs(len(batch["row"]), batch_idx)}
+        losses = self.training_pass(inputs)
+        self._log("train", losses, len(batch["row"]))
+        return losses["loss"]
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of the loss, unless they came with it."""
+        self.training_pass.backward(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the outputs of one batch; nothing is mixed here."""
-        _, logits, scores = self._shared_step(batch, "val")
+        logits, scores = self.network(batch["image"])
+        self._log("val", self._objective(batch, logits, scores), len(logits))
         self.gathered.update(batch["row"], logits, scores)
 
-    def _shared_step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
-        logits, scores = self.network(batch["image"])
+    def _losses(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        batch = cast(Batch, inputs)
+        if "share" in inputs:
+            batch = mixup(batch, inputs["share"], inputs["permutation"])
+        return self._objective(batch, *self.network(batch["image"]))
+
+    def _objective(self, batch: Batch, logits: Tensor, scores: Tensor) -> dict[str, Tensor]:
         outputs = output_loss(logits, batch["labels"], batch["label_weight"])
         attention = attention_loss(scores, batch["target"], batch["target_weight"])
-        loss: Tensor = outputs + self.alpha * attention
-        values = {f"{stage}/loss": loss, f"{stage}/loss_outputs": outputs, f"{stage}/loss_attention": attention}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
-        return loss, logits, scores
+        return {"loss": outputs + self.alpha * attention, "loss_outputs": outputs, "loss_attention": attention}
 
-    def _mixed(self, batch: Batch, batch_idx: int) -> Batch:
+    def _log(self, stage: str, losses: Mapping[str, Tensor], cases: int) -> None:
+        values = {f"{stage}/{name}": value for name, value in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=cases, sync_dist=True)
+
+    def _pairs(self, cases: int, batch_idx: int) -> dict[str, Tensor]:
+        """What mixup draws: gamma and the second case of each pair."""
         if self.mixup_beta == 0:
-            return batch
+            return {}
         random = np.random.default_rng([self.seed, self.current_epoch, batch_idx, self.global_rank])
-        permutation = torch.from_numpy(random.permutation(len(batch["row"]))).to(self.device)
-        return mixup(batch, float(random.beta(self.mixup_beta, self.mixup_beta)), permutation)
+        permutation = torch.from_numpy(random.permutation(cases))
+        share = torch.tensor(random.beta(self.mixup_beta, self.mixup_beta), dtype=torch.float32)
+        pairs = {"share": share, "permutation": permutation}
+        return {name: value.to(self.device, non_blocking=True) for name, value in pairs.items()}
 
     def take_outputs(self) -> Outputs:
         """The outputs of the validation epoch, gathered over processes.
@@ -99,5 +122,8 @@ class LesionModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """SGD with a schedule over all steps of the run."""
-        optimizer, scheduler = self.recipe.build(self.model, int(self.trainer.estimated_stepping_batches))
+        # One launch on a GPU. Lightning clips no gradients for an optimizer that could undo a loss's scaling itself.
+        fused = self.device.type == "cuda" and self.trainer.gradient_clip_val is None
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, scheduler = self.recipe.build(self.model, steps, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

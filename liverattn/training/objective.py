@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from liverattn.data.datamodule import Batch
+from liverattn.data.datasets import Batch
 
 BatchLike = TypeVar("BatchLike", bound=Batch)
 
@@ -69,8 +69,8 @@ def mixup(batch: BatchLike, gamma: float | Tensor, permutation: Tensor) -> Batch
         A batch of the same form.
 
     Raises:
-        ValueError: The permutation's length is not B, gamma has another shape or lies outside [0, 1], or the image
-            holds integers.
+        ValueError: The permutation's length is not B, gamma has another shape or lies outside [0, 1] (looked at on the
+            CPU only), or the image holds integers.
     """
     image, cases = batch["image"], len(batch["image"])
     if len(permutation) != cases:
@@ -78,9 +78,10 @@ def mixup(batch: BatchLike, gamma: float | Tensor, permutation: Tensor) -> Batch
     if not image.is_floating_point():
         raise ValueError(f"Expected `image` to be of a floating type, but got {image.dtype}.")
     share = torch.as_tensor(gamma, dtype=torch.float32)
-    if share.shape not in ((), (cases,)) or not ((share >= 0) & (share <= 1)).all():
+    outside = share.device.type == "cpu" and not ((share >= 0) & (share <= 1)).all()  # a look at a GPU's would wait
+    if share.shape not in ((), (cases,)) or outside:
         raise ValueError(f"Expected `gamma` to be one number or ({cases},), in [0, 1], but got {gamma}.")
-    share = share.to(image.device).expand(cases)
+    share = share.to(image.device, non_blocking=True).expand(cases)
 
     def mixed(values: Tensor) -> Tensor:
         first = _spread(share, values).to(values.dtype)

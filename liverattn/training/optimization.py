@@ -36,8 +36,14 @@ class SgdRecipe:
     final: float = 0.0
     frozen: Sequence[str] = ()
 
-    def build(self, model: LesionClassifier, steps: int) -> tuple[SGD, LambdaLR]:
-        """Optimizer and scheduler (stepped after every optimizer step) for a run of ``steps`` steps."""
+    def build(self, model: LesionClassifier, steps: int, *, fused: bool = False) -> tuple[SGD, LambdaLR]:
+        """Optimizer and scheduler (stepped after every optimizer step) for a run.
+
+        Args:
+            model: Whose parameters are trained.
+            steps: Of the whole run.
+            fused: Change all parameters in one pass, which rounds differently in the last digit.
+        """
         groups = [
             group
             for name, module, rate in (
@@ -46,7 +52,9 @@ class SgdRecipe:
             )
             for group in _decayed_apart(name, module, rate, self.weight_decay)
         ]
-        optimizer = SGD(groups, lr=self.head_rate, momentum=self.momentum, nesterov=self.momentum > 0)
+        optimizer = SGD(
+            groups, lr=self.head_rate, momentum=self.momentum, nesterov=self.momentum > 0, fused=fused or None
+        )
         warmup = max(1, round(self.warmup * steps))
 
         def share(step: int) -> float:

@@ -38,6 +38,8 @@ class EpochLines(Callback):
         row = batch["row"]
         assert isinstance(row, torch.Tensor)
         self.images += len(row) * trainer.world_size
+        if trainer.is_last_batch and pl_module.device.type == "cuda":
+            torch.cuda.synchronize()  # the GPU runs behind
         self.seconds = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

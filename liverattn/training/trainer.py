@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
@@ -47,6 +48,10 @@ class TrainerSettings:
         strategy: ``ddp``, or ``auto``: that if there are several devices.
         ema: Decay of a running average of the weights, which is then validated and kept; None: no average.
         compile: Use ``torch.compile``.
+        cuda_graphs: Launch the network's training pass as CUDA graphs: the same kernels, without waiting for Python.
+            None: on one GPU, where the network allows it.
+        data_on_device: Keep all prepared cases where the network is, and augment there: the same random transforms, in
+            pixels that differ by rounding. None: on a GPU of whose memory they take at most a tenth.
         deterministic: ``auto`` (on a GPU: where a deterministic kernel exists), True (strict) or False.
         gradient_clip: Largest norm of the gradient; None: no limit.
         limit_batches: Train on only so many batches per epoch (debugging). Validation stays whole: of cases sorted by
@@ -68,6 +73,8 @@ class TrainerSettings:
     strategy: Literal["auto", "ddp"] = "auto"
     ema: float | None = None
     compile: bool = False
+    cuda_graphs: bool | None = None
+    data_on_device: bool | None = None
     deterministic: bool | Literal["auto"] = "auto"
     gradient_clip: float | None = None
     limit_batches: int | None = None
@@ -83,6 +90,12 @@ class TrainerSettings:
         for name in ("balanced", "probe", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"Expected trainer.{name} to be true or false, but got {getattr(self, name)!r}.")
+        for name in ("cuda_graphs", "data_on_device"):
+            if getattr(self, name) not in (None, True, False):
+                raise InputError(f"Expected trainer.{name} to be null, true or false, but got {getattr(self, name)!r}.")
+        if self.cuda_graphs and (self.compile or self.devices > 1):
+            other = "trainer.compile=true" if self.compile else f"trainer.devices={self.devices}"
+            raise InputError(f"trainer.cuda_graphs=true does not go together with {other}. Leave one of them out.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
         if self.strategy not in ("auto", "ddp"):
@@ -124,6 +137,8 @@ class TrainerSettings:
         if is_terminal:
             more.append(TQDMProgressBar(leave=False))
         on_gpu = hardware.accelerator == "gpu"
+        # Deterministic kernels do not need it: a further launch for every tensor, to find reads of unwritten memory.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return pl.Trainer(
             max_epochs=self.max_epochs,
             accelerator=hardware.accelerator,

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from liverattn.data.augmentation import Augmentation
 from liverattn.data.cache import PreparedCases, prepare_cases
-from liverattn.data.datamodule import CaseDataset, EpochSampler, LesionDataModule
+from liverattn.data.datamodule import EpochSampler, LesionDataModule
+from liverattn.data.datasets import CaseDataset
 from liverattn.data.labels import case_labels
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import Preprocessing
@@ -326,7 +327,7 @@ def test_small_training_sets_keep_their_last_batch(prepared: Prepared) -> None:
 
 
 def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    def automatic(processes: int = 1) -> LesionDataModule:
+    def automatic(*, on_gpu: bool = True, processes: int = 1, resident: bool = False) -> LesionDataModule:
         dataset = CaseDataset(*prepared, grid=GRID)
         return LesionDataModule(
             train=dataset,
@@ -337,13 +338,17 @@ def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pyt
             num_workers=None,
             clip=False,
             seed=0,
+            on_gpu=on_gpu,
+            resident=resident,
             processes=processes,
         )
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert automatic().num_workers == 0
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert automatic(on_gpu=False).num_workers == 0
     assert automatic().num_workers == 8
+    assert automatic(resident=True).num_workers == 0
     monkeypatch.setattr("os.cpu_count", lambda: 9)
     assert automatic(processes=3).num_workers == 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)  # what joblib leaves to one of several cells
+    assert automatic().num_workers == 4

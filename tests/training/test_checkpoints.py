@@ -1,5 +1,6 @@
 """Which epoch is kept for which task."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 from liverattn.runs import RunFolder
-from liverattn.training.checkpoints import TaskCopies, WholeFiles
+from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, WholeFiles
 from liverattn.training.copies import read_copy
 from liverattn.training.module import LesionModule
 from liverattn.training.outputs import Outputs, read_outputs
@@ -41,11 +43,15 @@ class Module(LesionModule):
         self.logged = dict(values)
 
 
-def validate(copies: TaskCopies, epoch: int, lesion: list[float], malignancy: list[float]) -> Module:
+def validate(
+    copies: TaskCopies, epoch: int, lesion: list[float], malignancy: list[float], *, written: bool = True
+) -> Module:
     module = Module(np.array([lesion, malignancy]).T)
     strategy = SimpleNamespace(checkpoint_io=WholeFiles())
     trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=epoch, strategy=strategy)
     copies.on_validation_epoch_end(trainer, module)
+    if written:
+        copies.write(trainer)
     return module
 
 
@@ -66,6 +72,65 @@ def test_each_task_keeps_its_own_last_best_epoch(tmp_path: Path) -> None:
     assert lesion.config == {"name": "x"}
     np.testing.assert_array_equal(read_outputs(run.epoch(1)).logits[:, 0], GOOD)
     assert module.logged == {"val/auc_lesion": 1.0, "val/auc_malignancy": 0.0, "val/score": pytest.approx(0.625)}
+
+
+def test_copies_that_are_written_later_are_those_of_their_epochs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    copies = TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY)
+    weights = []
+    for epoch, (lesion, malignancy) in enumerate([(GOOD, RIGHT), (POOR, RIGHT), (POOR, WRONG)]):
+        module = validate(copies, epoch, lesion, malignancy, written=epoch == 2)
+        assert run.copy("lesion").exists() == (epoch == 2)
+        weights.append(module.model.weight.detach().clone())
+        module.model.weight.data.zero_()  # as training goes on
+    lesion, malignancy = read_copy(run.copy("lesion")), read_copy(run.copy("malignancy"))
+    assert (lesion.epoch, malignancy.epoch) == (0, 1)
+    torch.testing.assert_close(lesion.weights["weight"], weights[0], rtol=0, atol=0)
+    torch.testing.assert_close(malignancy.weights["weight"], weights[1], rtol=0, atol=0)
+
+
+class Paced:
+    """A training of epochs of given length, whose files take given times to write (seconds)."""
+
+    def __init__(self, run: RunFolder, monkeypatch: pytest.MonkeyPatch, *, epochs: int) -> None:
+        self.now, self.files, self.saved = 0.0, WholeFiles(), list[int]()
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        strategy = SimpleNamespace(checkpoint_io=AsyncCheckpointIO(self.files), broadcast=lambda value: value)
+        self.trainer: Any = SimpleNamespace(
+            strategy=strategy, max_epochs=epochs, should_stop=False, save_checkpoint=self.save
+        )
+        self.last = LastCheckpoint(run, TaskCopies(run, TASKS, TRUTH, {}, EVERYBODY))
+
+    def save(self, path: Path, weights_only: bool) -> None:
+        self.saved.append(self.trainer.current_epoch)
+
+    def train(self, *, epoch_takes: float, writing_takes: float) -> list[int]:
+        """Epochs after which something is saved; a file is there after one more epoch, unless it never is (inf)."""
+        module: Any = None
+        self.last.on_train_start(self.trainer, module)
+        for epoch in range(self.trainer.max_epochs):
+            self.trainer.current_epoch = epoch
+            self.now += epoch_takes
+            if writing_takes < np.inf:
+                self.files.seconds += (len(self.saved) - self.files.written) * writing_takes
+                self.files.written = len(self.saved)
+            self.last.on_train_epoch_end(self.trainer, module)
+        return self.saved
+
+
+@pytest.mark.parametrize(
+    ("writing_takes", "saved"), [(0, [0, 1, 2, 3, 4, 5]), (1, [0, 1, 2, 3, 4, 5]), (25, [0, 5]), (np.inf, [0, 5])]
+)
+def test_writing_takes_a_tenth_of_the_time_at_most(
+    writing_takes: float, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paced = Paced(RunFolder(tmp_path), monkeypatch, epochs=6)
+    assert paced.train(epoch_takes=10, writing_takes=writing_takes) == saved
+
+
+def test_many_short_epochs_are_saved_every_tenth_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = Paced(RunFolder(tmp_path), monkeypatch, epochs=42).train(epoch_takes=1, writing_takes=1)
+    assert saved == [0, 9, 19, 29, 39, 41]
 
 
 def test_what_is_best_for_two_tasks_is_one_file(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from liverattn import train
-from liverattn.data.datamodule import CaseDataset, EpochSampler
+from liverattn.data.datamodule import EpochSampler
+from liverattn.data.datasets import CaseDataset
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import task_aucs
 from liverattn.runs import RunFolder, find_runs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from liverattn.data.datamodule import Batch
+from liverattn.data.datasets import Batch
 from liverattn.training.objective import attention_loss, mixup, output_loss
 
 CASES, OUTPUTS = 4, 7

@@ -27,11 +27,20 @@ from liverattn.training.trainer import TrainerSettings
         ("devices", 0, r"trainer.devices to be at least 1, but got 0"),
         ("strategy", "fsdp", r"trainer.strategy to be auto or ddp, but got 'fsdp'"),
         ("balanced", "sometimes", r"trainer.balanced to be true or false, but got 'sometimes'"),
+        ("cuda_graphs", "often", r"trainer.cuda_graphs to be null, true or false, but got 'often'"),
+        ("data_on_device", 7, r"trainer.data_on_device to be null, true or false, but got 7"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(option: str, value: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TrainerSettings(**{"max_epochs": 3, option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("option", "value"), [("compile", True), ("devices", 2)])
+def test_graphs_go_with_one_process_and_without_compiling(option: str, value: Any) -> None:
+    TrainerSettings(max_epochs=3, **{option: value})
+    with pytest.raises(InputError, match=rf"trainer.cuda_graphs=true does not go together with trainer.{option}="):
+        TrainerSettings(max_epochs=3, cuda_graphs=True, **{option: value})
 
 
 def test_the_trainer_is_what_the_settings_say(tmp_path: Path) -> None:
