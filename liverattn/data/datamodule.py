@@ -1,17 +1,18 @@
 """Batches of prepared cases, with a stream of randomness that depends on (seed, epoch, case) only."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from typing import Any
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from liverattn.data.datasets import CaseDataset
+from liverattn.data.datasets import CaseDataset, limit_threads
 from liverattn.data.resident import DrawnCases, ResidentCases
 from liverattn.errors import InputError
 
@@ -77,10 +78,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((int(row), epoch) for row in self.rows[order[places % n]])
 
 
-def _limit_threads(worker: int = 0) -> None:
-    cv2.setNumThreads(0)  # one case is too small for threads to pay, and the network needs the cores
-
-
 class LesionDataModule(pl.LightningDataModule):
     """Training and validation batches of one fold.
 
@@ -127,7 +124,7 @@ class LesionDataModule(pl.LightningDataModule):
                 f"trainer.devices={processes} needs at least {2 * processes} training cases, two for each process, but "
                 f"there are {len(train_rows)}. Lower trainer.devices."
             )
-        _limit_threads()
+        limit_threads()
         self.datasets = {"train": train, "validation": validation}
         self.drawn = {part: DrawnCases(cases) for part, cases in self.datasets.items()} if resident else None
         self.resident: ResidentCases | None = None
@@ -138,6 +135,11 @@ class LesionDataModule(pl.LightningDataModule):
         automatic = min(cores, 8) if on_gpu else 0
         self.num_workers = 0 if resident else automatic if num_workers is None else num_workers
         self.on_gpu, self.captured = on_gpu, captured
+        # A process that uses a GPU must not be forked. One that has loaded what workers need is, in its place.
+        self.context = multiprocessing.get_context("forkserver") if on_gpu and self.num_workers else None
+        if self.context is not None:
+            self.context.set_forkserver_preload(["__main__", CaseDataset.__module__, "albumentations"])
+            forkserver.ensure_running()
         self.processes = processes
         self._first_epoch = 0
 
@@ -180,8 +182,8 @@ class LesionDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.on_gpu and self.drawn is None,
-            worker_init_fn=_limit_threads,
-            multiprocessing_context="spawn" if self.num_workers and self.on_gpu else None,
+            worker_init_fn=limit_threads,
+            multiprocessing_context=self.context,
             generator=torch.Generator().manual_seed(self.seed),
         )
 

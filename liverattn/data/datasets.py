@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,3 +76,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
             "target_weight": np.float32(boxes is not None),
             "row": row,
         }
+
+
+def limit_threads(worker: int = 0) -> None:
+    """Have OpenCV in this process use the thread that calls it."""
+    cv2.setNumThreads(0)  # one case is too small for threads to pay, and the network needs the cores

@@ -42,7 +42,13 @@ def prepared(cases: Callable[..., Manifest], tmp_path: Path) -> Prepared:
 
 
 def module(
-    prepared: Prepared, *, workers: int = 0, seed: int = 3, clip: bool = False, processes: int = 1
+    prepared: Prepared,
+    *,
+    workers: int = 0,
+    seed: int = 3,
+    clip: bool = False,
+    processes: int = 1,
+    on_gpu: bool = False,
 ) -> LesionDataModule:
     shared: dict[str, Any] = {"grid": GRID, "seed": seed}
     return LesionDataModule(
@@ -55,6 +61,7 @@ def module(
         clip=clip,
         seed=seed,
         processes=processes,
+        on_gpu=on_gpu,
     )
 
 
@@ -120,8 +127,11 @@ def equal() -> Callable[[Batches, Batches], None]:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on
-def test_workers_change_nothing(prepared: Prepared, equal: Callable[[Batches, Batches], None]) -> None:
-    alone, shared = module(prepared).train_dataloader(), module(prepared, workers=2).train_dataloader()
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["forked", "as for a GPU"])
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator is found")
+def test_workers_change_nothing(on_gpu: bool, prepared: Prepared, equal: Callable[[Batches, Batches], None]) -> None:
+    alone = module(prepared).train_dataloader()
+    shared = module(prepared, workers=2, on_gpu=on_gpu).train_dataloader()
     for number in (0, 1):
         equal(epoch(alone, number), epoch(shared, number))
     assert shared.persistent_workers

@@ -68,9 +68,7 @@ def test_what_cannot_be_captured_trains_without(
     assert capsys.readouterr().out == (
         "This network cannot be captured as CUDA graphs (it waits), so it trains without, only slower.\n"
     )
-    with pytest.raises(
-        InputError, match=r"cuda_graphs=true: this network cannot be captured \(it waits\). Use"
-    ):
+    with pytest.raises(InputError, match=r"cuda_graphs=true: this network cannot be captured \(it waits\). Use"):
         training_pass(monkeypatch, required=True)[0]({"x": torch.rand(4, 3)})
 
 
