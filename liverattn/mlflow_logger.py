@@ -8,11 +8,11 @@ from mlflow.entities import Metric
 from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-INTERVAL = 2.0  # seconds
+INTERVAL = 5.0  # seconds
 
 
 class MetricsTogether(MLFlowLogger):
-    """Sends metrics once in two seconds, and at the end: on a GPU an epoch may be shorter than its three messages."""
+    """Sends metrics once in five seconds, and at the end: on a GPU an epoch may be shorter than its three messages."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -275,12 +275,20 @@ def test_debug_switches(command: Command, tiny: list[str], tmp_path: Path, debug
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("trainer", "epochs", "options"),
+    [
+        ("cpu", 4, ()),
+        ("cpu", 4, ("trainer.num_workers=2", "trainer.balanced=true")),
+        ("cpu", 4, ("trainer.data_on_device=true",)),
+        pytest.param("gpu", 100, (), marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    ],
+)
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
-    command: Command, tiny: list[str], tmp_path: Path, workers: int
+    command: Command, tiny: list[str], tmp_path: Path, trainer: str, epochs: int, options: tuple[str, ...]
 ) -> None:
-    arguments = [*tiny, "tracking=none", f"trainer.num_workers={workers}", f"trainer.balanced={workers > 0}"]
-    arguments += ["trainer.max_epochs=4", "trainer.ema=0.9"]
+    settings = [f"trainer={trainer}" if option == "trainer=cpu" else option for option in tiny]
+    arguments = [*settings, "tracking=none", f"trainer.max_epochs={epochs}", "trainer.ema=0.9", *options]
     undisturbed = command(train.main, *arguments, f"paths.outputs={tmp_path / 'undisturbed'}")
     assert undisturbed.status == 0, undisturbed.err
 
@@ -295,14 +303,14 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     process.communicate()
     killed = only_run(tmp_path / "outputs")
     assert not killed.is_finished, "the run ended before it could be killed"
-    epochs = int(torch.load(killed.last, weights_only=True)["epoch"])
+    done = int(torch.load(killed.last, weights_only=True)["epoch"])
 
     resumed = command(train.main, *arguments)
     assert resumed.status == 0, resumed.err
-    assert f"epoch {epochs + 2:3d}/4" in resumed.out and f"epoch {epochs + 1:3d}/4" not in resumed.out
+    assert f"epoch {done + 2:3d}/{epochs}" in resumed.out and f"epoch {done + 1:3d}/{epochs}" not in resumed.out
     whole, parts = only_run(tmp_path / "undisturbed"), only_run(tmp_path / "outputs")
     expected, actual = (torch.load(run.last, weights_only=True) for run in (whole, parts))
-    assert expected["epoch"] == actual["epoch"] == 3
+    assert expected["epoch"] == actual["epoch"] == epochs - 1
     for kept in ("state_dict", "current_model_state"):
         assert all(torch.equal(value, actual[kept][name]) for name, value in expected[kept].items())
     for task in ("lesion", "malignancy", "type"):
