@@ -27,9 +27,8 @@ class Replayed:
     """
 
     def __init__(self, function: Callable[[Tensors], Tensors], module: nn.Module | None = None) -> None:
-        self.function = function
+        self.function, self.module = function, module
         self.parameters = [] if module is None else list(module.parameters())
-        self.buffers = [] if module is None else list(module.buffers())
         self.inputs: dict[str, Tensor] = {}
         self.outputs: Tensors = {}
         self.gradients: list[Tensor | None] = []
@@ -60,7 +59,8 @@ class Replayed:
 
     def _captured(self, inputs: Tensors) -> torch.cuda.CUDAGraph:
         self.inputs = {name: value.clone() for name, value in inputs.items()}
-        before = [buffer.clone() for buffer in self.buffers]
+        buffers = [] if self.module is None else list(self.module.buffers())  # others than before a move to the GPU
+        before = [buffer.clone() for buffer in buffers]
         # Weights that autocast keeps in another precision would be those of the first call for ever.
         autocast = torch.autocast(
             "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
@@ -83,7 +83,7 @@ class Replayed:
             raise NotCapturableError(str(error).splitlines()[0]) from error
         finally:
             with torch.no_grad():
-                for buffer, value in zip(self.buffers, before, strict=True):
+                for buffer, value in zip(buffers, before, strict=True):
                     buffer.copy_(value)
         return graph
 

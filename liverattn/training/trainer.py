@@ -23,7 +23,8 @@ from liverattn.training.hardware import Hardware
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-# How many there are is chosen for the machine.
+# What is used is chosen for the machine, or by the user.
+warnings.filterwarnings("ignore", message=r"GPU available but not used")
 warnings.filterwarnings("ignore", message=r"The '(train|val)_dataloader' does not have many workers")
 # AUCs and speed are of all processes already when one of them logs them.
 warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(val/auc|val/score|images_per_second)")
