@@ -129,9 +129,9 @@ def test_what_is_not_moved_is_the_prepared_image(prepared: Prepared) -> None:
 def test_a_training_goes_as_with_loaded_cases(trainer: str, command: Callable[..., Result], tiny: list[str]) -> None:
     settings = [f"trainer={trainer}" if option == "trainer=cpu" else option for option in tiny]
     slow = ("trainer.precision=32-true", "trainer.max_epochs=1", "optim.head_rate=0.01")  # so that rounding stays small
-    before = trained_weights(command, settings, "before", "trainer.data_on_device=false", *slow, "optim.trunk_rate=0")
+    untrained = trained_weights(command, settings, "untrained", *slow, "optim.trunk_rate=0", "optim.head_rate=0")
     kept = trained_weights(command, settings, "kept", "trainer.data_on_device=true", *slow)
     loaded = trained_weights(command, settings, "loaded", "trainer.data_on_device=false", *slow)
     for name in ("trunk.body.conv1.weight", "head.weight"):
-        moved, between = (loaded[name] - before[name]).norm(), (kept[name] - loaded[name]).norm()
-        assert between < 0.1 * moved or name == "head.weight", name
+        moved, apart = (loaded[name] - untrained[name]).norm(), (kept[name] - loaded[name]).norm()
+        assert apart < 0.25 * moved, name
