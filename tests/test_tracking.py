@@ -1,6 +1,7 @@
 """Where runs are tracked, and what may leave the run folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,3 +42,25 @@ def test_versions_name_what_results_depend_on() -> None:
     found = versions()
     assert found["torch"][0].isdigit()
     assert len(found["git_commit"]) > 6
+
+
+def test_metrics_are_sent_together_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("liverattn.mlflow_logger.time.time", lambda: now)
+    logger = MlflowTracking(folder=str(tmp_path)).logger("run", {})
+    sent: list[int] = []
+    log_batch = type(logger.experiment).log_batch
+
+    def counted(client: Any, run_id: str, metrics: list[Any]) -> None:
+        sent.append(len(metrics))
+        log_batch(client, run_id=run_id, metrics=metrics)
+
+    monkeypatch.setattr(type(logger.experiment), "log_batch", counted)
+    for step, seconds in enumerate([0, 1, 2, 6, 7]):
+        now = 1000.0 + seconds
+        logger.log_metrics({"loss": 1 / (step + 1), "score": step}, step)
+    logger.finalize("success")
+    assert sent == [2, 6, 2]  # at once, after five seconds, at the end
+    history = logger.experiment.get_metric_history(logger.run_id, "loss")
+    assert [(entry.step, entry.value) for entry in history] == [(step, 1 / (step + 1)) for step in range(5)]
+    assert logger.experiment.get_run(logger.run_id).info.status == "FINISHED"
