@@ -8,7 +8,7 @@ read, an interrupted build goes on where it stopped, and processes that build at
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from liverattn.errors import InputListError
 from liverattn.files import digest, file_digest, replacing
 
 AT_ONCE = 1024  # images handed to the threads; as many are waited for
+TOGETHER = 8  # of them, to one thread: handing over takes Python's lock
 STEPS_VERSION = 2  # raise it when the same settings give other pixels
 
 
@@ -101,17 +102,25 @@ def prepare_cases(
     with Progress(transient=True) as progress:
         task = progress.add_task(f"Preparing {len(table)} images", total=len(table))
 
+        settings = preprocessing.settings()
+
         def prepare(row: dict[Any, Any]) -> _Entry | str:
             try:
-                return _entry(manifest.root, row, preprocessing, folder)
+                return _entry(manifest.root, row, preprocessing, settings, folder)
             except ImageError as error:
                 return str(error)
 
+        def prepare_several(rows: Sequence[dict[Any, Any]]) -> list[_Entry | str]:
+            return [prepare(row) for row in rows]
+
         try:
             for start in range(0, len(table), AT_ONCE):
-                for result in pool.map(prepare, table.iloc[start : start + AT_ONCE].to_dict("records")):
-                    results.append(result)
-                    progress.advance(task)
+                rows = table.iloc[start : start + AT_ONCE].to_dict("records")
+                for several in pool.map(
+                    prepare_several, (rows[i : i + TOGETHER] for i in range(0, len(rows), TOGETHER))
+                ):
+                    results += several
+                    progress.advance(task, len(several))
         finally:
             pool.shutdown(cancel_futures=True)
     return _opened(manifest, preprocessing, folder, _without_problems(table, results))
@@ -148,13 +157,15 @@ def _without_problems(table: pd.DataFrame, results: Sequence[_Entry | str]) -> l
     return [result for result in results if not isinstance(result, str)]
 
 
-def _entry(root: Path, row: dict[Any, Any], steps: Preprocessing, folder: Path) -> _Entry:
+def _entry(
+    root: Path, row: dict[Any, Any], steps: Preprocessing, settings: Mapping[str, object], folder: Path
+) -> _Entry:
     path, boxes = root / row["path"], row["boxes"]
     try:
         content = file_digest(path)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from None
-    key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), steps.settings()])
+    key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), settings])
     entry = _file(folder, key)
     metadata = _metadata(entry)
     if metadata is None:
