@@ -78,6 +78,8 @@ class Replayed:
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads load and write
                     self.outputs = {name: value.detach() for name, value in self.function(self.inputs).items()}
                 self.gradients = [parameter.grad for parameter in self.parameters]
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self._forget_gradients()
             raise NotCapturableError(str(error).splitlines()[0]) from error

@@ -88,10 +88,9 @@ class ResidentCases:
 
         Captured, it holds until the next one.
         """
-        augmented = "geometry" in drawn
-        replay = augmented and self.replayed is not None and self.replayed.fits(drawn)
-        made = self.replayed(drawn) if replay and self.replayed is not None else self._batch(drawn)
-        return cast(Batch, {**made, "row": drawn["row"]})
+        captured = self.replayed if "geometry" in drawn else None
+        make = captured if captured is not None and captured.fits(drawn) else self._batch
+        return cast(Batch, {**make(drawn), "row": drawn["row"]})
 
     def _batch(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
         row = drawn["row"]

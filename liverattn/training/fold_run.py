@@ -143,6 +143,12 @@ class FoldRun:
                 trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # how Lightning passes Ctrl-C on
             raise KeyboardInterrupt from None
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"The GPU has too little free memory ({str(error).splitlines()[0]}). Run fewer cells at once "
+                f"(hydra.launcher.n_jobs), lower trainer.batch_size={self.settings.batch_size}, or leave the cases on "
+                "disk (trainer.data_on_device=false). What is finished stays."
+            ) from error
         return time.perf_counter() - started
 
     def _data(self, grid: tuple[int, int]) -> pl.LightningDataModule:

@@ -78,6 +78,19 @@ def test_they_need_a_gpu(command: Command, tiny: list[str]) -> None:
     assert "trainer.cuda_graphs=true needs a GPU and trainer.precision=bf16-mixed or 32-true" in result.err
 
 
+def test_too_little_memory_is_said_in_one_message(
+    command: Command, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+    monkeypatch.setattr("liverattn.training.module.LesionModule.training_step", full)
+    result = command(train.main, *tiny, "tracking=none")
+    assert result.status == 1
+    assert "too little free memory (CUDA out of memory. Tried to allocate 2.00 GiB.). Run fewer cells" in result.err
+    assert "Traceback" not in result.err
+
+
 @needs_gpu
 def test_a_function_is_replayed_with_new_inputs() -> None:
     function = Replayed(lambda inputs: {"sum": inputs["x"] + inputs["y"]})
