@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,10 @@ class WholeFiles(TorchCheckpointIO):
 
     Nothing is written after a failure: within Lightning's ``AsyncCheckpointIO``, which writes in their order what
     training hands over, ``last.ckpt`` must not promise copies that are not there.
+
+    Attributes:
+        written: Files that were handed over and are done with, written or not.
+        seconds: That this took.
     """
 
     failed = False
@@ -157,22 +161,23 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             InputError: The disk is full, or the folder is not writable.
         """
-        if self.failed:
-            return
         started = time.perf_counter()
         try:
-            on_cpu = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
-            with replacing(Path(path)) as temporary:
-                torch.save(on_cpu, temporary)
-            for name in (storage_options or {}).get("names", ()):
-                with replacing(name) as temporary:
-                    _link(Path(path), temporary)
+            if not self.failed:
+                self._save(checkpoint, Path(path), (storage_options or {}).get("names", ()))
         except BaseException:
             self.failed = True
             raise
         finally:
             self.seconds += time.perf_counter() - started
             self.written += 1
+
+    def _save(self, checkpoint: dict[str, Any], path: Path, names: Iterable[Path]) -> None:
+        with replacing(path) as temporary:
+            torch.save(apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu), temporary)
+        for name in names:
+            with replacing(name) as temporary:
+                _link(path, temporary)
 
 
 def _link(path: Path, name: Path) -> None:

@@ -128,6 +128,18 @@ def test_writing_takes_a_tenth_of_the_time_at_most(
     assert paced.train(epoch_takes=10, writing_takes=writing_takes) == saved
 
 
+def test_a_full_disk_is_noticed_after_the_next_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paced = Paced(RunFolder(tmp_path), monkeypatch, epochs=3)
+    with pytest.raises(OSError, match="no space"):
+        monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        paced.files.save_checkpoint({}, tmp_path / "lesion.ckpt")
+    paced.files.save_checkpoint({}, tmp_path / "last.ckpt")
+    paced.last.handed_over = 2
+    paced.now += 10
+    assert paced.last._may_write(paced.trainer)  # so that Lightning raises what went wrong
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
 def test_many_short_epochs_are_saved_every_tenth_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = Paced(RunFolder(tmp_path), monkeypatch, epochs=42).train(epoch_takes=1, writing_takes=1)
     assert saved == [0, 9, 19, 29, 39, 41]
