@@ -1,4 +1,4 @@
-"""Hydra takes launchers only from this namespace: cells as jobs of SLURM, or of this machine in its place."""
+"""Hydra takes launchers only from this namespace: cells as processes of this machine, or as jobs of SLURM."""
 
 import os
 import time
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
 if TYPE_CHECKING:
@@ -25,6 +26,49 @@ GENERAL = (
 )  # of every executor; the others are SLURM's
 
 SECONDS_BETWEEN_LOOKS = 0.5
+LONGEST_FAILURE = 800  # characters: with what joblib adds, less than a pipe takes in one piece (4 kB)
+
+
+class JoblibCells(JoblibLauncher):  # type: ignore[misc]
+    """Several cells at once.
+
+    With the base class a worker also sends each cell's whole configuration: the sweep waits for ever for the rest of it
+    if the worker is killed just then. A message of one line comes whole or not at all.
+    """
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the cells.
+
+        Returns:
+            Of each what it returned.
+
+        Raises:
+            concurrent.futures.BrokenExecutor: A worker was killed; the others are stopped.
+        """
+        from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg
+        from joblib import Parallel, delayed
+
+        setup_globals()
+        assert self.config is not None
+        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        settings = {**self.joblib, "backend": "loky"}
+        process_joblib_cfg(settings)
+        shared = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
+        values = Parallel(**settings)(
+            delayed(_joblib_cell)(number, list(overrides), *shared)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        )
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
+
+
+def _joblib_cell(*arguments: Any) -> str | None:
+    from hydra_plugins.hydra_joblib_launcher._core import execute_job
+
+    try:
+        failure = execute_job(*arguments).return_value
+    except Exception as error:  # before or after the work on its cell
+        failure = str(error) or type(error).__name__
+    return None if failure is None else str(failure)[:LONGEST_FAILURE]
 
 
 class SlurmCells(BaseSubmititLauncher):  # type: ignore[misc]

@@ -5,9 +5,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
+from hydra_plugins.liverattn_launcher import _joblib_cell
 from liverattn.runs import find_runs
 from liverattn.sweeps.record import find_sweeps
 from tests.conftest import shell
@@ -45,6 +50,24 @@ def test_a_killed_job_costs_the_others_nothing_and_its_cell_is_submitted_again(t
     (sweep,) = find_sweeps(tmp_path / "outputs")
     assert [item.state for item in sweep.progress()] == ["finished"] * 3
     assert out.count(" interrupted: ") == 1 and "All are finished." in out
+
+
+@pytest.mark.parametrize("failing", ["in its work", "before it", "not"])
+def test_what_a_process_sends_back_fits_into_one_write(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "no " * 5000
+
+    def execute_job(*arguments: Any) -> JobReturn:
+        if failing == "before it":
+            raise ValueError(long)
+        returned = long if failing == "in its work" else None
+        configuration = OmegaConf.create({"large": "x" * 30_000})
+        return JobReturn(cfg=configuration, status=JobStatus.COMPLETED, _return_value=returned)
+
+    monkeypatch.setattr("hydra_plugins.hydra_joblib_launcher._core.execute_job", execute_job)
+    failure = _joblib_cell(0, [])
+    assert (failure is None) == (failing == "not")
+    assert failure is None or long.startswith(failure)
+    assert len(cloudpickle.dumps(failure)) < 2048  # of 4096 bytes that a pipe takes whole or not at all
 
 
 def job_with_an_epoch(folder: Path, sweep: "subprocess.Popen[str]") -> int:
