@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from liverattn.cuda_graphs import Replayed
 from liverattn.data.augmentation import Draw
-from liverattn.data.datasets import Batch, CaseDataset
+from liverattn.data.datasets import NO_BOXES, Batch, CaseDataset
 from liverattn.data.targets import boxes_to_mask, reducing
 
 
@@ -63,7 +63,7 @@ class ResidentCases:
 
     def __init__(self, dataset: CaseDataset, device: torch.device, *, captured: bool = False) -> None:
         cases, (rows, columns) = dataset.cases, dataset.grid
-        masks = [boxes_to_mask(np.zeros((0, 4)) if boxes is None else boxes, cases.size) for boxes in cases.boxes]
+        masks = [boxes_to_mask(NO_BOXES if boxes is None else boxes, cases.size) for boxes in cases.boxes]
         known = np.array([boxes is not None for boxes in cases.boxes], dtype=np.float32)
 
         def placed(array: NDArray[Any]) -> Tensor:

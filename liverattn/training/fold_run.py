@@ -30,7 +30,7 @@ from liverattn.runs import RunFolder, write_table
 from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
 from liverattn.training.distributed import is_leader, leading
-from liverattn.training.hardware import Hardware, choose_hardware, fits_on_gpu
+from liverattn.training.hardware import Hardware, choose_hardware
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.outputs import Outputs, read_outputs
@@ -130,7 +130,10 @@ class FoldRun:
         )
         if self.hardware.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self._quicken(module)
+        if self.settings.compile:
+            module.compile_network()
+        if self.settings.captures(self.hardware):
+            module.capture(required=self.settings.cuda_graphs is True)
         copies = TaskCopies(run, self.tasks, self.truth, self.config, self._selecting)
         trainer = self.settings.build(
             self.hardware, run.path, [copies, EpochLines(copies), LastCheckpoint(run, copies)], logger
@@ -168,42 +171,13 @@ class FoldRun:
             batch_size=settings.batch_size,
             num_workers=settings.num_workers,
             on_gpu=self.hardware.accelerator == "gpu",
-            resident=self._resident,
-            captured=self._captures,
+            resident=settings.keeps_on_device(self.hardware, len(self.cases), self.cases.size),
+            captured=settings.captures(self.hardware),
             clip=self.clip,
             seed=self.seed,
             kinds=kinds_of_lesion(self.manifest.table) if settings.balanced else None,
             processes=settings.devices,
         )
-
-    def _quicken(self, module: LesionModule) -> None:
-        if self.settings.compile:
-            module.compile_network()
-        if self._captures:
-            module.capture(required=self.settings.cuda_graphs is True)
-
-    @property
-    def _captures(self) -> bool:
-        """Training goes through CUDA graphs.
-
-        Raises:
-            InputError: It has to, and cannot on this machine.
-        """
-        settings, hardware = self.settings, self.hardware
-        possible = hardware.accelerator == "gpu" and hardware.precision != "16-mixed"  # whose loss is scaled outside
-        if settings.cuda_graphs and not possible:
-            raise InputError(
-                "trainer.cuda_graphs=true needs a GPU and trainer.precision=bf16-mixed or 32-true, but got "
-                f"{hardware.accelerator} and {hardware.precision}. Leave it out."
-            )
-        return possible and settings.cuda_graphs is not False and settings.devices == 1 and not settings.compile
-
-    @property
-    def _resident(self) -> bool:
-        wanted = self.settings.data_on_device
-        if wanted is None:
-            return self.hardware.accelerator == "gpu" and fits_on_gpu(len(self.cases), self.cases.size)
-        return wanted
 
     @property
     def _selecting(self) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liverattn.errors import InputError
 from liverattn.training.checkpoints import WholeFiles
-from liverattn.training.hardware import Hardware
+from liverattn.training.hardware import Hardware, fits_on_gpu
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -108,6 +108,26 @@ class TrainerSettings:
     def leaves_choice(self) -> bool:
         """Precision, memory format and threads are to be timed; processes that share the cores are not."""
         return self.probe and self.precision == "auto" and self.channels_last is None and self.devices == 1
+
+    def captures(self, hardware: Hardware) -> bool:
+        """Training goes through CUDA graphs.
+
+        Raises:
+            InputError: It has to, and cannot on this machine.
+        """
+        possible = hardware.accelerator == "gpu" and hardware.precision != "16-mixed"  # whose loss is scaled outside
+        if self.cuda_graphs and not possible:
+            raise InputError(
+                "trainer.cuda_graphs=true needs a GPU and trainer.precision=bf16-mixed or 32-true, but got "
+                f"{hardware.accelerator} and {hardware.precision}. Leave it out."
+            )
+        return possible and self.cuda_graphs is not False and self.devices == 1 and not self.compile
+
+    def keeps_on_device(self, hardware: Hardware, cases: int, size: tuple[int, int]) -> bool:
+        """Prepared cases of (height, width) = ``size`` stay where the network is."""
+        if self.data_on_device is not None:
+            return self.data_on_device
+        return hardware.accelerator == "gpu" and fits_on_gpu(cases, size)
 
     def build(
         self, hardware: Hardware, folder: Path, callbacks: Sequence[Callback], logger: Logger | None

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from liverattn.data.cache import PreparedCases, prepare_cases
+from liverattn.data.labels import case_labels
 from liverattn.data.manifest import Manifest, read_manifest
+from liverattn.data.preprocessing import Preprocessing
 
 HEADER = "image_id,path,patient_id,lesion,malignant,type,boxes,site"
 
 Box = tuple[int, int, int, int]
+Prepared = tuple[PreparedCases, NDArray[np.float32]]
 
 
 def draw_case(seed: int, boxes: Sequence[Box] = ()) -> NDArray[np.uint8]:
@@ -56,5 +61,19 @@ def cases(tmp_path: Path) -> Callable[..., Manifest]:
             rows.append(f"case{i},{i}.png,,{label},")
         (tmp_path / "cases.csv").write_text("\n".join([HEADER, *rows]))
         return read_manifest(tmp_path / "cases.csv")
+
+    return make
+
+
+@pytest.fixture
+def prepare(cases: Callable[..., Manifest], tmp_path: Path) -> Callable[..., Prepared]:
+    """Prepares cases of {none, a cyst with a box, a metastasis without boxes}; one malignancy is made unknown."""
+
+    def make(count: int, *, height: int, width: int) -> Prepared:
+        manifest = cases(count)
+        manifest.table.loc[2, ["malignant", "type"]] = [pd.NA, None]
+        labels = case_labels(manifest, ["lesion", "malignancy", "cyst"])
+        steps = Preprocessing(height=height, width=width)
+        return prepare_cases(manifest, steps, tmp_path / "cache", workers=1), labels
 
     return make

@@ -1,44 +1,34 @@
 """Batches: the same stream with any number of workers, another one in every epoch, and Eq. 1 applied in float32."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from liverattn.data.augmentation import Augmentation
-from liverattn.data.cache import PreparedCases, prepare_cases
+from liverattn.data.cache import PreparedCases
 from liverattn.data.datamodule import EpochSampler, LesionDataModule
 from liverattn.data.datasets import CaseDataset
-from liverattn.data.labels import case_labels
-from liverattn.data.manifest import Manifest
-from liverattn.data.preprocessing import Preprocessing
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.errors import InputError
+from tests.data.conftest import Prepared
 
 GRID = (4, 5)
 TRAIN, HELD_OUT = np.array([0, 1, 2, 4, 5, 7, 8]), np.array([3, 6, 9])
 
-Prepared = tuple[PreparedCases, NDArray[np.float32]]
 Batches = list[dict[str, Tensor]]
 
 
 @pytest.fixture
-def prepared(cases: Callable[..., Manifest], tmp_path: Path) -> Prepared:
-    """Ten cases of {none, a cyst with a box, a metastasis without boxes}; one malignancy is made unknown."""
-    manifest = cases(10)
-    manifest.table.loc[2, ["malignant", "type"]] = [pd.NA, None]
-    labels = case_labels(manifest, ["lesion", "malignancy", "cyst"])
-    return prepare_cases(manifest, Preprocessing(height=32, width=46), tmp_path / "cache", workers=1), labels
+def prepared(prepare: Callable[..., Prepared]) -> Prepared:
+    return prepare(10, height=32, width=46)
 
 
 def module(

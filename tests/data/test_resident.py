@@ -7,38 +7,28 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from liverattn.data.augmentation import Augmentation
-from liverattn.data.cache import PreparedCases, prepare_cases
 from liverattn.data.datamodule import LesionDataModule
 from liverattn.data.datasets import CaseDataset
 from liverattn.data.images import read_grey
-from liverattn.data.labels import case_labels
-from liverattn.data.manifest import Manifest
-from liverattn.data.preprocessing import Preprocessing
 from liverattn.data.resident import DrawnCases, ResidentCases, geometry, warped
 from liverattn.data.targets import REDUCTIONS, Reduction
 from tests.conftest import Result
+from tests.data.conftest import Prepared
 from tests.trained import trained_weights
 
-Prepared = tuple[PreparedCases, NDArray[np.float32]]
 GRID = (4, 6)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 STRONG = Augmentation(crop=0.4, aspect=0.3, translate=0.3, rotate=90, gamma=0.5, gain=0.2)
 
 
 @pytest.fixture
-def prepared(cases: Callable[..., Manifest], tmp_path: Path) -> Prepared:
-    """Twelve cases of {none, a cyst with a box, a metastasis without boxes}; one malignancy is made unknown."""
-    manifest = cases(12)
-    manifest.table.loc[2, ["malignant", "type"]] = [pd.NA, None]
-    labels = case_labels(manifest, ["lesion", "malignancy", "cyst"])
-    return prepare_cases(manifest, Preprocessing(height=64, width=92), tmp_path / "cache", workers=1), labels
+def prepared(prepare: Callable[..., Prepared]) -> Prepared:
+    return prepare(12, height=64, width=92)
 
 
 def module(prepared: Prepared, *, resident: bool, **options: Any) -> LesionDataModule:
