@@ -40,22 +40,23 @@ def main() -> None:
         rows = np.random.default_rng(0).permutation(len(prepared))[: options.images].tolist()
         augment = augmentation.build(prepared.size)
 
-        def anew(row: int, epoch: int) -> None:
-            path, boxes = manifest.table.loc[row, ["path", "boxes"]]
-            image = steps.apply(read_grey(manifest.root / path), NO_BOXES if boxes is None else boxes)
-            _, mask = augment(image.image, boxes_to_mask(image.boxes, prepared.size), (0, epoch, row))
-            mask_to_grid(mask, (8, 11))
+        def anew(epoch: int) -> None:
+            for row in rows:
+                path, boxes = manifest.table.loc[row, ["path", "boxes"]]
+                image = steps.apply(read_grey(manifest.root / path), NO_BOXES if boxes is None else boxes)
+                _, mask = augment(image.image, boxes_to_mask(image.boxes, prepared.size), (0, epoch, row))
+                mask_to_grid(mask, (8, 11))
 
-        def cached(row: int, epoch: int) -> None:
-            dataset[row, epoch]
+        def cached(epoch: int) -> None:
+            for start in range(0, len(rows), 16):
+                dataset.__getitems__([(row, epoch) for row in rows[start : start + 16]])
 
         times: dict[str, list[float]] = {"every epoch anew": [], "from the cache": []}
-        ways: dict[str, Callable[[int, int], None]] = {"every epoch anew": anew, "from the cache": cached}
+        ways: dict[str, Callable[[int], None]] = {"every epoch anew": anew, "from the cache": cached}
         for epoch in range(options.rounds + 1):
             for name, way in ways.items():
                 started = time.perf_counter()
-                for row in rows:
-                    way(row, epoch)
+                way(epoch)
                 times[name].append(1000 * (time.perf_counter() - started) / len(rows))
     print(f"{described()}; {cfg.data.name}, {len(rows)} images at {prepared.size[0]}x{prepared.size[1]}, one core")
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first round warms up

@@ -82,6 +82,22 @@ class Draw(NamedTuple):
     flipped: bool
     curve: NDArray[np.uint8] | None
 
+    def of_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) intensities, transformed; what comes into view from outside is black."""
+        moved = self._warped(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR)
+        return moved if self.curve is None else np.asarray(cv2.LUT(moved, self.curve), dtype=np.uint8)
+
+    def of_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) of 0 and 1, transformed alike."""
+        return self._warped(mask, cv2.INTER_NEAREST_EXACT, cv2.INTER_NEAREST)  # NEAREST would shift what it enlarges
+
+    def _warped(self, pixels: NDArray[np.uint8], enlarging: int, moving: int) -> NDArray[np.uint8]:
+        (height, width), (x0, y0, x1, y1) = pixels.shape, self.crop
+        out = cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=enlarging)
+        if self.matrix is not None:
+            out = cv2.warpAffine(out, self.matrix, (width, height), flags=moving)
+        return np.asarray(cv2.flip(out, 1) if self.flipped else out, dtype=np.uint8)
+
 
 @dataclass
 class Augmenter:
@@ -107,21 +123,8 @@ class Augmenter:
             mask: 0 and 1.
             seed: (seed, epoch, case): the only source of randomness.
         """
-        drawn, (height, width) = self.draw(seed), self.size
-        x0, y0, x1, y1 = drawn.crop
-
-        def warp(pixels: NDArray[np.uint8], enlarging: int, moving: int) -> NDArray[np.uint8]:
-            out = cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=enlarging)
-            if drawn.matrix is not None:
-                out = cv2.warpAffine(out, drawn.matrix, (width, height), flags=moving)
-            return np.asarray(cv2.flip(out, 1) if drawn.flipped else out, dtype=np.uint8)
-
-        moved = warp(image, cv2.INTER_LINEAR, cv2.INTER_LINEAR)
-        if drawn.curve is not None:
-            moved = np.asarray(cv2.LUT(moved, drawn.curve), dtype=np.uint8)
-        if not mask.any():  # most images show no lesion, and warping a mask takes half as long as warping the image
-            return moved, mask
-        return moved, warp(mask, cv2.INTER_NEAREST_EXACT, cv2.INTER_NEAREST)  # NEAREST would shift what it enlarges
+        drawn = self.draw(seed)
+        return drawn.of_image(image), drawn.of_mask(mask)
 
     def draw(self, seed: tuple[int, int, int]) -> Draw:
         """What is done to one case in one epoch; ``seed`` is (seed, epoch, case)."""

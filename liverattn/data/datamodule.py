@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from liverattn.data.datasets import CaseDataset, limit_threads
@@ -152,15 +153,15 @@ class LesionDataModule(pl.LightningDataModule):
         """Begin with the saved epoch."""
         self._first_epoch = state_dict["next_epoch"]
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled and augmented."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """In the manifest's order."""
         return self._loader("validation", shuffle=False)
 
-    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[dict[str, Any]]:
+    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[dict[str, Tensor]]:
         sampler = EpochSampler(
             self.rows[part],
             seed=self.seed,
@@ -172,7 +173,7 @@ class LesionDataModule(pl.LightningDataModule):
         )
         # Without gradients a GPU has room for more cases, and more to do per launch.
         batch_size = self.batch_size if shuffle or not self.on_gpu else VALIDATED_AT_ONCE * self.batch_size
-        dataset: Dataset[dict[str, Any]] = self.datasets[part] if self.drawn is None else self.drawn[part]
+        dataset: Dataset[dict[str, Tensor]] = self.datasets[part] if self.drawn is None else self.drawn[part]
         return DataLoader(
             dataset,
             batch_size=batch_size,
@@ -184,6 +185,7 @@ class LesionDataModule(pl.LightningDataModule):
             pin_memory=self.on_gpu and self.drawn is None,
             worker_init_fn=limit_threads,
             multiprocessing_context=self.context,
+            collate_fn=_made,
             generator=torch.Generator().manual_seed(self.seed),
         )
 
@@ -195,3 +197,8 @@ class LesionDataModule(pl.LightningDataModule):
             batch = self.resident.batch(batch)
         image = batch["image"].to(torch.float32, copy=True).mul_(batch["factor"].view(-1, 1, 1, 1))
         return {**batch, "image": image.clamp(max=255.0) if self.clip else image}
+
+
+def _made(batch: Any) -> Any:
+    """Nothing to put together: the data sets make whole batches."""
+    return batch

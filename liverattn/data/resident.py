@@ -1,6 +1,6 @@
 """Prepared cases that stay on one device, and augmentation there: nothing is read, warped or copied during an epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from liverattn.data.datasets import NO_BOXES, Batch, CaseDataset
 from liverattn.data.targets import boxes_to_mask, reducing
 
 
-class DrawnCases(Dataset[dict[str, Any]]):
+class DrawnCases(Dataset[dict[str, Tensor]]):
     """What is to be done to cases of a :class:`CaseDataset`, by (row, epoch): the draws of its augmentation, no pixels.
 
     Args:
@@ -26,14 +26,14 @@ class DrawnCases(Dataset[dict[str, Any]]):
     def __init__(self, cases: CaseDataset) -> None:
         self.cases = cases
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """One case; ``key`` is (row of the manifest, epoch)."""
-        row, epoch = key
-        if self.cases.augment is None:
-            return {"row": row}
-        drawn = self.cases.augment.draw((self.cases.seed, epoch, row))
-        curve = {} if drawn.curve is None else {"curve": drawn.curve}
-        return {"row": row, "geometry": geometry(drawn, self.cases.cases.size[1]), **curve}
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch; each key is (row of the manifest, epoch)."""
+        arrays = {"row": np.array([row for row, _ in keys])}
+        if draws := self.cases.draws(keys):
+            arrays["geometry"] = np.stack([geometry(drawn, self.cases.cases.size[1]) for drawn in draws])
+            curves = [drawn.curve for drawn in draws if drawn.curve is not None]  # of all, or of none
+            arrays |= {"curve": np.stack(curves)} if curves else {}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def geometry(drawn: Draw, width: int) -> NDArray[np.float32]:

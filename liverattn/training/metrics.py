@@ -1,10 +1,35 @@
-"""Validation outputs, gathered over batches and processes; the numbers are made by our own NaN-aware scores."""
+"""What is gathered over the batches of an epoch, and over processes: losses, and validation outputs.
+
+The numbers of the outputs are made by our own NaN-aware scores.
+"""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+
+class MeanLoss(Metric):
+    """The mean over an epoch's cases of a loss that is a mean over each batch's cases."""
+
+    full_state_update = False
+    total: Tensor
+    cases: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "cases"):
+            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, cases: int) -> None:
+        """Add a batch."""
+        self.total += loss.detach() * cases
+        self.cases += cases
+
+    def compute(self) -> Tensor:
+        """Scalar."""
+        return self.total / self.cases
 
 
 class GatheredOutputs(Metric):

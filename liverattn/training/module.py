@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from liverattn.data.datasets import Batch
 from liverattn.errors import InputError
 from liverattn.models.classifier import LesionClassifier
-from liverattn.training.metrics import GatheredOutputs
+from liverattn.training.metrics import GatheredOutputs, MeanLoss
 from liverattn.training.objective import attention_loss, mixup, output_loss
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.outputs import Outputs
 from liverattn.training.training_pass import TrainingPass
+
+LOSSES = ("loss", "loss_outputs", "loss_attention")
 
 
 class LesionModule(pl.LightningModule):
@@ -39,6 +41,7 @@ class LesionModule(pl.LightningModule):
         self._call(model)
         self.recipe, self.alpha, self.mixup_beta, self.seed = recipe, alpha, mixup_beta, seed
         self.training_pass = TrainingPass(self._losses, model)
+        self.losses = nn.ModuleDict({f"{stage}/{name}": MeanLoss() for stage in ("train", "val") for name in LOSSES})
         self.gathered = GatheredOutputs()
         self.frozen = recipe.freeze(model)
 
@@ -67,7 +70,7 @@ class LesionModule(pl.LightningModule):
         """Loss of one mixed batch."""
         inputs = {**cast(dict[str, Tensor], batch), **self._pairs(len(batch["row"]), batch_idx)}
         losses = self.training_pass(inputs)
-        self._log("train", losses, len(batch["row"]))
+        self._log("train", losses, len(batch["row"]), batch_idx)
         return losses["loss"]
 
     def backward(self, loss: Tensor) -> None:
@@ -77,7 +80,7 @@ class LesionModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the outputs of one batch; nothing is mixed here."""
         logits, scores = self.network(batch["image"])
-        self._log("val", self._objective(batch, logits, scores), len(logits))
+        self._log("val", self._objective(batch, logits, scores), len(logits), batch_idx)
         self.gathered.update(batch["row"], logits, scores)
 
     def _losses(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,11 +92,14 @@ class LesionModule(pl.LightningModule):
     def _objective(self, batch: Batch, logits: Tensor, scores: Tensor) -> dict[str, Tensor]:
         outputs = output_loss(logits, batch["labels"], batch["label_weight"])
         attention = attention_loss(scores, batch["target"], batch["target_weight"])
-        return {"loss": outputs + self.alpha * attention, "loss_outputs": outputs, "loss_attention": attention}
+        return dict(zip(LOSSES, (outputs + self.alpha * attention, outputs, attention), strict=True))
 
-    def _log(self, stage: str, losses: Mapping[str, Tensor], cases: int) -> None:
-        values = {f"{stage}/{name}": value for name, value in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=cases, sync_dist=True)
+    def _log(self, stage: str, losses: Mapping[str, Tensor], cases: int, batch_idx: int) -> None:
+        for name, value in losses.items():
+            mean = cast(MeanLoss, self.losses[f"{stage}/{name}"])
+            mean.update(value, cases)
+            if batch_idx == 0:  # once: Lightning asks it for the mean when the epoch is over
+                self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True)
 
     def _pairs(self, cases: int, batch_idx: int) -> dict[str, Tensor]:
         """What mixup draws: gamma and the second case of each pair."""

@@ -125,16 +125,6 @@ def test_the_stream_depends_on_seed_epoch_and_case_alone() -> None:
     assert len({moved.tobytes() for moved, _ in once}) == len(keys)
 
 
-def test_an_empty_mask_changes_nothing_but_is_faster() -> None:
-    image, mask = scene()
-    augment = Augmentation().build(SIZE)
-    for case in range(10):
-        alone, empty = augment(image, np.zeros_like(mask), (0, 0, case))
-        together, _ = augment(image, mask, (0, 0, case))
-        np.testing.assert_array_equal(alone, together)
-        assert not empty.any()
-
-
 def test_copies_for_workers_draw_the_same() -> None:
     image, mask = scene()
     augment = Augmentation().build(SIZE)

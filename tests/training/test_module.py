@@ -46,15 +46,19 @@ def make_module(**options: Any) -> LesionModule:
 class Losses(Callback):
     def __init__(self) -> None:
         self.values: list[float] = []
+        self.logged: list[float] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.values.append(float(outputs["loss"]))
 
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.logged.append(float(trainer.callback_metrics["train/loss"]))
 
-def five_losses(module: LesionModule, **changed: Tensor) -> list[float]:
+
+def fitted(module: LesionModule, batches: list[dict[str, Tensor]], epochs: int = 1) -> Losses:
     losses = Losses()
     trainer = pl.Trainer(
-        max_epochs=1,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         callbacks=[losses],
@@ -63,14 +67,27 @@ def five_losses(module: LesionModule, **changed: Tensor) -> list[float]:
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    batches = [{**batch(seed), **changed} for seed in range(STEPS)]
     trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    return losses.values
+    return losses
+
+
+def five_losses(module: LesionModule, **changed: Tensor) -> list[float]:
+    return fitted(module, [{**batch(seed), **changed} for seed in range(STEPS)]).values
 
 
 def test_golden_losses() -> None:
     # Processors with other vector units sum in another order: they agree to about 1e-5 after five steps.
     np.testing.assert_allclose(five_losses(make_module()), GOLDEN_LOSSES, rtol=2e-4)
+
+
+def test_an_epochs_loss_is_the_mean_of_its_cases() -> None:
+    smaller = {name: value[:2] for name, value in batch(1).items()}
+    losses = fitted(make_module(), [batch(0), smaller], epochs=3)
+    expected = [
+        (4 * first + 2 * second) / 6 for first, second in zip(losses.values[::2], losses.values[1::2], strict=True)
+    ]
+    assert losses.logged == pytest.approx(expected, rel=1e-6)
+    assert len(set(losses.logged)) == 3
 
 
 def test_the_seed_decides_the_mixing_and_nothing_else_does() -> None:
