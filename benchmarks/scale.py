@@ -23,7 +23,7 @@ from benchmarks.machine import described
 
 NETWORK = (
     "data=manifest", "data.tasks.type=null", "data.preprocessing.height=64", "data.preprocessing.width=92",
-    "backbone=resnet18_layer3", "backbone.cut=layer1", "backbone.weights=null", "tracking=none", "trainer=cpu",
+    "backbone=resnet18_layer3", "backbone.cut=layer2", "backbone.weights=null", "tracking=none", "trainer=cpu",
     "trainer.batch_size=16", "trainer.max_epochs=1",
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,9 @@ def _storage_problem(error: BaseException) -> str | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a final newline, atomically; NaN becomes null, which JSON can hold."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+    with replacing(path) as temporary, temporary.open("w") as file:
+        json.dump(_without_nan(value), file, indent=1, allow_nan=False)
+        file.write("\n")
 
 
 def _without_nan(value: Any) -> Any:
@@ -68,7 +69,23 @@ def _without_nan(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """SHA-256 (64 hexadecimal digits) of a JSON-serializable value, independent of dictionary order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_encoded(value)).hexdigest()
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest_of_lists(*lists: Iterable[Any]) -> str:
+    """:func:`digest` of a list of long lists, without holding them."""
+    hashed = hashlib.sha256()
+    for number, values in enumerate(lists):
+        hashed.update(b",[" if number else b"[[")
+        for place, value in enumerate(values):
+            hashed.update(b"," * (place > 0) + _encoded(value))
+        hashed.update(b"]")
+    hashed.update(b"]")
+    return hashed.hexdigest()
 
 
 def file_digest(path: Path) -> str:

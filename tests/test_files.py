@@ -6,11 +6,12 @@ import math
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from liverattn.errors import InputError, InputListError
-from liverattn.files import digest, file_digest, replacing, write_json
+from liverattn.files import digest, digest_of_lists, file_digest, replacing, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -68,3 +69,8 @@ def test_a_list_of_problems_is_cut_in_its_message_and_says_so() -> None:
     assert error.problems[51] == "p51"
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.problems) == (str(error), error.problems)
+
+
+@pytest.mark.parametrize("lists", [([], []), (["a", 'b"'], [None, [[1.5, 2]]], [math.nan]), ([{"b": 1, "a": 2}],)])
+def test_long_lists_have_the_digest_of_what_they_are(lists: tuple[list[Any], ...]) -> None:
+    assert digest_of_lists(*map(iter, lists)) == digest(list(lists))

@@ -8,9 +8,10 @@ read, an interrupted build goes on where it stopped, and processes that build at
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from liverattn.data.images import ImageError, read_grey
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
 from liverattn.errors import InputListError
-from liverattn.files import digest, file_digest, replacing
+from liverattn.files import digest, digest_of_lists, file_digest, replacing
 
 AT_ONCE = 1024  # images handed to the threads; as many are waited for
 TOGETHER = 8  # of them, to one thread: handing over takes Python's lock
@@ -67,7 +68,7 @@ class PreparedCases:
 
     def file(self, row: int) -> Path:
         """The cache file of one case."""
-        return _file(self.folder, self.keys[row].decode())
+        return Path(self._file(row))
 
     def window(self, row: int) -> Window:
         """The part of the original image that a prepared one shows, in its pixels (may reach beyond its edges)."""
@@ -77,9 +78,12 @@ class PreparedCases:
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """(height, width) uint8 of one case, read from the page cache."""
-        with self.file(row).open("rb", buffering=0) as file:  # mapping so small a file takes longer
+        with open(self._file(row), "rb", buffering=0) as file:  # mapping so small a file takes longer
             content = np.frombuffer(file.read(), np.uint8)
         return content[-self.size[0] * self.size[1] :].reshape(self.size)  # behind the header, as all there is
+
+    def _file(self, row: int) -> str:
+        return _file(self.folder, self.keys[row].decode())
 
 
 def prepare_cases(
@@ -98,7 +102,7 @@ def prepare_cases(
             stays), or the disk is full.
     """
     cv2.setNumThreads(0)  # the cores are taken
-    table, results = manifest.table, list[_Entry | str]()
+    table, columns, problems = manifest.table, _Columns(len(manifest.table)), list[str]()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     with Progress(transient=True) as progress:
         task = progress.add_task(f"Preparing {len(table)} images", total=len(table))
@@ -117,18 +121,28 @@ def prepare_cases(
         try:
             for start in range(0, len(table), AT_ONCE):
                 rows = table.iloc[start : start + AT_ONCE].to_dict("records")
-                for several in pool.map(
-                    prepare_several, (rows[i : i + TOGETHER] for i in range(0, len(rows), TOGETHER))
-                ):
-                    results += several
-                    progress.advance(task, len(several))
+                parts = (rows[i : i + TOGETHER] for i in range(0, len(rows), TOGETHER))
+                results = chain.from_iterable(pool.map(prepare_several, parts))
+                for index, (row, result) in enumerate(zip(rows, results, strict=True), start):
+                    if isinstance(result, str):
+                        problems.append(f"image_id {row['image_id']!r}, {row['path']}: {result}")
+                    else:
+                        columns.put(index, result)
+                    progress.advance(task)
         finally:
             pool.shutdown(cancel_futures=True)
-    return _opened(manifest, preprocessing, folder, _without_problems(table, results))
+    if problems:
+        raise InputListError(
+            f"{len(problems)} image(s) cannot be used",
+            problems,
+            "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
+            "The other images are prepared and stay so.",
+        )
+    return columns.opened(manifest, preprocessing, folder)
 
 
 class _Entry(NamedTuple):
-    """What is kept of one case in memory; ``content`` is the hash of the image file."""
+    """What is kept of one case; ``content`` is the hash of the image file."""
 
     key: str
     content: str
@@ -138,24 +152,40 @@ class _Entry(NamedTuple):
     original: tuple[int, int]
 
 
-def _file(folder: Path, key: str) -> Path:
-    return folder / key[:2] / f"{key}.safetensors"
+class _Columns:
+    """What is kept of n cases: as objects it would take ten times the memory."""
 
+    def __init__(self, count: int) -> None:
+        self.keys, self.contents = np.empty(count, "S64"), np.empty(count, "S64")
+        self.boxes: list[NDArray[np.float64] | None] = [None] * count
+        self.factors, self.medians = np.empty(count, np.float32), np.empty(count)
+        self.originals = np.empty((count, 2), np.int64)
 
-def _without_problems(table: pd.DataFrame, results: Sequence[_Entry | str]) -> list[_Entry]:
-    problems = [
-        f"image_id {table.at[index, 'image_id']!r}, {table.at[index, 'path']}: {result}"
-        for index, result in enumerate(results)
-        if isinstance(result, str)
-    ]
-    if problems:
-        raise InputListError(
-            f"{len(problems)} image(s) cannot be used",
-            problems,
-            "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
-            "The other images are prepared and stay so.",
+    def put(self, index: int, entry: _Entry) -> None:
+        """Keep one case."""
+        self.keys[index], self.contents[index], self.boxes[index] = entry.key, entry.content, entry.boxes
+        self.factors[index], self.medians[index], self.originals[index] = entry.factor, entry.median, entry.original
+
+    def opened(self, manifest: Manifest, preprocessing: Preprocessing, folder: Path) -> PreparedCases:
+        """All of them."""
+        return PreparedCases(
+            folder=folder,
+            keys=self.keys,
+            boxes=tuple(self.boxes),
+            factors=self.factors,
+            medians=self.medians,
+            originals=self.originals,
+            size=(preprocessing.height, preprocessing.width),
+            fingerprint=digest_of_lists(
+                (content.decode() for content in self.contents),
+                (None if boxes is None else boxes.tolist() for boxes in manifest.table["boxes"]),
+                _labels(manifest.table),
+            ),
         )
-    return [result for result in results if not isinstance(result, str)]
+
+
+def _file(folder: Path, key: str) -> str:
+    return os.path.join(folder, key[:2], f"{key}.safetensors")  # as a Path it takes longer than reading it
 
 
 def _entry(
@@ -172,19 +202,19 @@ def _entry(
     if metadata is None:
         prepared = steps.apply(read_grey(path), np.zeros((0, 4)) if boxes is None else boxes)
         metadata = _describe(prepared, annotated=boxes is not None)
-        with replacing(entry) as temporary:
+        with replacing(Path(entry)) as temporary:
             save_file({"image": np.ascontiguousarray(prepared.image)}, temporary, {"case": json.dumps(metadata)})
     return _Entry(
         key=key,
         content=content,
-        boxes=None if metadata["boxes"] is None else np.array(metadata["boxes"]).reshape(-1, 4),
+        boxes=None if metadata["boxes"] is None else np.array(metadata["boxes"] or np.zeros((0, 4))),
         factor=metadata["factor"],
         median=math.nan if metadata["median"] is None else metadata["median"],
         original=tuple(metadata["original"]),
     )
 
 
-def _metadata(entry: Path) -> dict[str, Any] | None:
+def _metadata(entry: str) -> dict[str, Any] | None:
     try:
         with safe_open(entry, framework="numpy") as opened:
             described: dict[str, Any] = json.loads(opened.metadata()["case"])
@@ -205,22 +235,7 @@ def _describe(prepared: PreparedImage, *, annotated: bool) -> dict[str, Any]:
     }
 
 
-def _opened(manifest: Manifest, preprocessing: Preprocessing, folder: Path, entries: Sequence[_Entry]) -> PreparedCases:
-    labels = manifest.table[["image_id", "patient_id", "lesion", "malignant", "type"]].astype(object)
-    labels = labels.where(labels.notna(), None)
-    return PreparedCases(
-        folder=folder,
-        keys=np.array([entry.key for entry in entries], dtype=np.bytes_),
-        boxes=tuple(entry.boxes for entry in entries),
-        factors=np.array([entry.factor for entry in entries], dtype=np.float32),
-        medians=np.array([entry.median for entry in entries]),
-        originals=np.array([entry.original for entry in entries], dtype=np.int64),
-        size=(preprocessing.height, preprocessing.width),
-        fingerprint=digest(
-            [
-                [entry.content for entry in entries],
-                [None if boxes is None else boxes.tolist() for boxes in manifest.table["boxes"]],
-                labels.astype(str).to_numpy().tolist(),
-            ]
-        ),
-    )
+def _labels(table: pd.DataFrame) -> Iterator[list[str | float]]:
+    columns = [table[name] for name in ("image_id", "patient_id", "lesion", "malignant", "type")]
+    for cells in zip(*columns, strict=True):
+        yield [math.nan if pd.isna(cell) else str(cell) for cell in cells]

@@ -130,11 +130,11 @@ def _violation(table: pd.DataFrame, failure: dict[str, Any]) -> tuple[int, str, 
     return row, column, known.get(check, check)
 
 
-def _file_violation(root: Path, row: dict[Any, Any], *, opened: bool) -> tuple[str, str] | None:
+def _file_violation(root: Path, file: Any, cell: Any, *, opened: bool) -> tuple[str, str] | None:
     """(column, message) of what the image itself contradicts: elsewhere, absent, unreadable, or smaller than a box."""
-    if not isinstance(row["path"], str) or not stays_inside(row["path"]):
+    if not isinstance(file, str) or not stays_inside(file):
         return None  # said already
-    path = root / row["path"]
+    path = root / file
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         return "path", "leads outside the root through a link"
     if not opened:
@@ -142,11 +142,11 @@ def _file_violation(root: Path, row: dict[Any, Any], *, opened: bool) -> tuple[s
     try:
         width, height = image_size(path)
     except ImageError as error:
-        hint = " (write folders with / instead of \\)" if "\\" in row["path"] else ""
+        hint = " (write folders with / instead of \\)" if "\\" in file else ""
         return "path", f"{error}{hint}"
-    if not isinstance(row["boxes"], str) or box_problem(row["boxes"]) is not None:
+    if not isinstance(cell, str) or box_problem(cell) is not None:
         return None
-    outside = [str(box) for box in parse_boxes(row["boxes"]).tolist() if box[2] > width or box[3] > height]
+    outside = [str(box) for box in parse_boxes(cell).tolist() if box[2] > width or box[3] > height]
     if outside:
         return "boxes", f"box {', '.join(outside)} reaches outside the image of {width}x{height} pixels"
     return None
@@ -186,8 +186,8 @@ def check_manifest(
         raise InputError(f"{name} has no rows. Add one row per image.")
     text = _as_text(table)
     violations = _violations(text)
-    for row, cells in zip(text.index, text.to_dict("records"), strict=True):
-        violation = _file_violation(root, cells, opened=open_images)
+    for row, file, cell in zip(text.index, text["path"], text["boxes"], strict=True):
+        violation = _file_violation(root, file, cell, opened=open_images)
         violations += [] if violation is None else [(row, *violation)]
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]

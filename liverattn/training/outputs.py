@@ -29,7 +29,7 @@ class Outputs:
     def only(self, rows: NDArray[np.int64], *, keep: bool = True) -> "Outputs":
         """The outputs of some cases, or with ``keep=False`` those of all others."""
         chosen = np.isin(self.rows, rows) == keep
-        return Outputs(self.rows[chosen], self.logits[chosen], self.scores[chosen])
+        return self if chosen.all() else Outputs(self.rows[chosen], self.logits[chosen], self.scores[chosen])
 
     def write(self, path: Path) -> None:
         """Write to a safetensors file: a few kilobytes."""

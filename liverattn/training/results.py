@@ -18,6 +18,7 @@ from liverattn.evaluation.scores import Task, output_aucs, task_aucs, weighted_s
 from liverattn.reporting.figures import AttentionPanel, RocPanel
 from liverattn.training.outputs import Outputs
 
+AT_ONCE = 1024  # cases whose maps of every lambda are held
 QUALITY = tuple(field.name for field in fields(AttentionQuality))
 
 
@@ -27,8 +28,11 @@ def attention_maps(outputs: Outputs, lambdas: Sequence[float]) -> NDArray[np.flo
 
     from liverattn.models.attention import attention_map
 
-    maps = attention_map(torch.from_numpy(outputs.scores)[:, None], lambdas)[:, 0].numpy()
-    return np.asarray(maps, dtype=np.float32)
+    maps = np.empty_like(outputs.scores)
+    for start in range(0, len(maps), AT_ONCE):
+        scores = torch.from_numpy(outputs.scores[start : start + AT_ONCE])
+        maps[start : start + AT_ONCE] = attention_map(scores[:, None], lambdas)[:, 0]
+    return maps
 
 
 def epoch_aucs(
