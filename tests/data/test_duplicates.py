@@ -94,7 +94,7 @@ def test_every_pair_of_a_scene_is_found_once_and_the_search_repeats_exactly(monk
     pairs = found(images)
     assert sorted((pair.first, pair.second) for pair in pairs) == [(0, 2), (0, 3), (2, 3)]
     assert found(images) == pairs
-    monkeypatch.setattr(duplicates, "BLOCK", 1)  # blocks bound the memory and change nothing
+    monkeypatch.setattr(duplicates, "COMPARED", 1)  # blocks bound the memory and change nothing
     assert found(images) == pairs
 
 
