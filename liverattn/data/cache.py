@@ -5,6 +5,7 @@ preprocessing settings and the version of the steps. A changed input therefore h
 read, an interrupted build goes on where it stopped, and processes that build at once write the same files.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -19,15 +20,15 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.progress import Progress
+from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from liverattn.data.images import ImageError, read_grey
+from liverattn.data.images import ImageError, decode_grey, file_bytes
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
 from liverattn.errors import InputListError
-from liverattn.files import digest, digest_of_lists, file_digest, replacing
+from liverattn.files import digest, digest_of_lists, replacing
 
 AT_ONCE = 1024  # images handed to the threads; as many are waited for
 TOGETHER = 8  # of them, to one thread: handing over takes Python's lock
@@ -103,34 +104,34 @@ def prepare_cases(
     """
     cv2.setNumThreads(0)  # the cores are taken
     table, columns, problems = manifest.table, _Columns(len(manifest.table)), list[str]()
+    settings = preprocessing.settings()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-    with Progress(transient=True) as progress:
-        task = progress.add_task(f"Preparing {len(table)} images", total=len(table))
 
-        settings = preprocessing.settings()
-
-        def prepare(row: dict[Any, Any]) -> _Entry | str:
-            try:
-                return _entry(manifest.root, row, preprocessing, settings, folder)
-            except ImageError as error:
-                return str(error)
-
-        def prepare_several(rows: Sequence[dict[Any, Any]]) -> list[_Entry | str]:
-            return [prepare(row) for row in rows]
-
+    def prepare(row: dict[Any, Any]) -> _Entry | str:
         try:
-            for start in range(0, len(table), AT_ONCE):
-                rows = table.iloc[start : start + AT_ONCE].to_dict("records")
-                parts = (rows[i : i + TOGETHER] for i in range(0, len(rows), TOGETHER))
-                results = chain.from_iterable(pool.map(prepare_several, parts))
-                for index, (row, result) in enumerate(zip(rows, results, strict=True), start):
-                    if isinstance(result, str):
-                        problems.append(f"image_id {row['image_id']!r}, {row['path']}: {result}")
-                    else:
-                        columns.put(index, result)
-                    progress.advance(task)
-        finally:
-            pool.shutdown(cancel_futures=True)
+            return _entry(manifest.root, row, preprocessing, settings, folder)
+        except ImageError as error:
+            return f"image_id {row['image_id']!r}, {row['path']}: {error}"
+
+    def prepare_several(rows: Sequence[dict[Any, Any]]) -> list[_Entry | str]:
+        return [prepare(row) for row in rows]
+
+    def results() -> Iterator[_Entry | str]:
+        for start in range(0, len(table), AT_ONCE):
+            rows = table.iloc[start : start + AT_ONCE].to_dict("records")
+            yield from chain.from_iterable(
+                pool.map(prepare_several, (rows[i : i + TOGETHER] for i in range(0, len(rows), TOGETHER)))
+            )
+
+    try:
+        shown = track(results(), f"Preparing {len(table)} images", total=len(table), transient=True)
+        for index, result in enumerate(shown):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                columns.put(index, result)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if problems:
         raise InputListError(
             f"{len(problems)} image(s) cannot be used",
@@ -191,16 +192,13 @@ def _file(folder: Path, key: str) -> str:
 def _entry(
     root: Path, row: dict[Any, Any], steps: Preprocessing, settings: Mapping[str, object], folder: Path
 ) -> _Entry:
-    path, boxes = root / row["path"], row["boxes"]
-    try:
-        content = file_digest(path)
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from None
+    encoded, boxes = file_bytes(root / row["path"]), row["boxes"]
+    content = hashlib.sha256(encoded).hexdigest()
     key = digest([STEPS_VERSION, content, None if boxes is None else boxes.tolist(), settings])
     entry = _file(folder, key)
     metadata = _metadata(entry)
     if metadata is None:
-        prepared = steps.apply(read_grey(path), np.zeros((0, 4)) if boxes is None else boxes)
+        prepared = steps.apply(decode_grey(encoded), np.zeros((0, 4)) if boxes is None else boxes)
         metadata = _describe(prepared, annotated=boxes is not None)
         with replacing(Path(entry)) as temporary:
             save_file({"image": np.ascontiguousarray(prepared.image)}, temporary, {"case": json.dumps(metadata)})

@@ -1,5 +1,6 @@
 """Image files to one 8-bit grey channel (SPEC: converted, never truncated)."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +19,36 @@ STRIDE, COLORFUL, COLORED_SHARE = 4, 40, 0.02  # a sample of pixels; between cha
 LUMA = np.array([0.114, 0.587, 0.299])  # ITU-R 601: of blue, green and red
 
 
+UNREADABLE: dict[type[BaseException], str] = {
+    FileNotFoundError: "the file does not exist",
+    IsADirectoryError: "is a folder, not an image",
+    PermissionError: "the file may not be read (permission denied)",
+}
+
+
 class ImageError(InputError):
     """One image cannot be used; the message leaves naming it to the caller, who knows row and case."""
 
 
-def _open(path: Path) -> Image.Image:
+def file_bytes(path: Path) -> bytes:
+    """What an image file holds.
+
+    Raises:
+        ImageError: Absent, a folder, or not to be read.
+    """
     try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise ImageError("the file does not exist") from None
-    except IsADirectoryError:
-        raise ImageError("is a folder, not an image") from None
-    except PermissionError:
-        raise ImageError("the file may not be read (permission denied)") from None
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(UNREADABLE.get(type(error), f"cannot be read ({error.strerror})")) from None
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    try:
+        return Image.open(file)
+    except tuple(UNREADABLE) as error:
+        raise ImageError(UNREADABLE[type(error)]) from None
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
+        empty = not (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes)
         raise ImageError("the file is empty (0 bytes)" if empty else "not an image in a known format") from None
     except Exception as error:  # Pillow lets nearly any kind through where a header is damaged
         raise ImageError(f"cannot be opened as an image ({error})") from None
@@ -57,7 +73,12 @@ def _checked_size(image: Image.Image) -> tuple[int, int]:
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """Decode a file to grey, without the remarks of :func:`read_image`, which take a fifth of the time."""
-    return _decode(path, remarked=False)[0]
+    return decode_grey(file_bytes(path))
+
+
+def decode_grey(encoded: bytes) -> NDArray[np.uint8]:
+    """:func:`read_grey` of a file's bytes."""
+    return _decode(encoded, remarked=False)[0]
 
 
 def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -73,20 +94,20 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     Raises:
         ImageError: As :func:`image_size`, or truncated, or black all over.
     """
-    return _decode(path, remarked=True)
+    return _decode(file_bytes(path), remarked=True)
 
 
-def _decode(path: Path, *, remarked: bool) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    with _open(path) as image:
+def _decode(encoded: bytes, *, remarked: bool) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    with _open(io.BytesIO(encoded)) as image:
         _checked_size(image)
         try:
             is_deep = _has_deep_color(image)  # seen in the header only
-            color = _whole_color_jpeg(image, path)
+            color = _whole_color_jpeg(image, encoded)
             remarks = tuple(_remarks(image, color)) if remarked else ()
             if color is not None:
                 grey = np.asarray(cv2.cvtColor(color, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
             else:
-                grey = to_8_bit(_deep_color(path)) if is_deep else _to_grey(image)
+                grey = to_8_bit(_deep_color(encoded)) if is_deep else _to_grey(image)
         except Exception as error:  # as above, where the pixels are
             raise ImageError(f"the image data are damaged ({error})") from None
     if grey.max() == 0:
@@ -94,16 +115,13 @@ def _decode(path: Path, *, remarked: bool) -> tuple[NDArray[np.uint8], tuple[str
     return grey, remarks
 
 
-def _whole_color_jpeg(image: Image.Image, path: Path) -> NDArray[np.uint8] | None:
+def _whole_color_jpeg(image: Image.Image, encoded: bytes) -> NDArray[np.uint8] | None:
     """Blue, green and red, the values that Pillow decodes, and a fifth faster.
 
     None: left to Pillow, be it another kind of image or a file that does not end as a whole one does, of which OpenCV
     would return what is there.
     """
-    if image.format != "JPEG" or image.mode != "RGB":
-        return None
-    encoded = path.read_bytes()
-    if not encoded.endswith(END_OF_JPEG):
+    if image.format != "JPEG" or image.mode != "RGB" or not encoded.endswith(END_OF_JPEG):
         return None
     color = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if color is None or color.shape[1::-1] != image.size else np.asarray(color, dtype=np.uint8)
@@ -144,9 +162,10 @@ def _has_deep_color(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile.args) for tile in tiles)
 
 
-def _deep_color(path: Path) -> NDArray[np.int32]:
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), dtype=np.float64)  # blue, green, red, opacity
+def _deep_color(encoded: bytes) -> NDArray[np.int32]:
+    pixels = np.asarray(
+        cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED), dtype=np.float64
+    )  # blue, green, red, opacity
     opacity = pixels[..., 3] / (2**16 - 1) if pixels.shape[2] == 4 else 1.0
     return np.asarray(np.rint(pixels[..., :3] @ LUMA * opacity), dtype=np.int32)
 

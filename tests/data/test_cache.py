@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from liverattn.data import cache
 from liverattn.data.cache import PreparedCases, prepare_cases
-from liverattn.data.images import read_grey
+from liverattn.data.images import decode_grey, file_bytes, read_grey
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.data.preprocessing import Preprocessing
 from liverattn.errors import InputError
@@ -37,13 +37,19 @@ def entries(folder: Path) -> set[Path]:
 
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded from now on."""
-    decoded: list[str] = []
+    decoded, names = list[str](), dict[bytes, str]()
 
-    def counting(path: Path) -> Any:
-        decoded.append(path.name)
-        return read_grey(path)
+    def naming(path: Path) -> bytes:
+        encoded = file_bytes(path)
+        names[encoded] = path.name
+        return encoded
 
-    monkeypatch.setattr(cache, "read_grey", counting)
+    def counting(encoded: bytes) -> Any:
+        decoded.append(names[encoded])
+        return decode_grey(encoded)
+
+    monkeypatch.setattr(cache, "file_bytes", naming)
+    monkeypatch.setattr(cache, "decode_grey", counting)
     return decoded
 
 
@@ -164,8 +170,8 @@ def test_broken_images_are_all_named_and_the_good_ones_stay(
     heading, first, second, third, remedy = str(caught.value).splitlines()
     assert heading == "3 image(s) cannot be used:"
     assert first.startswith("  - image_id 'case1', 1.png: the image data are damaged")
-    assert second == "  - image_id 'case3', 3.png: cannot be read (No such file or directory)"
-    assert third == "  - image_id 'case4', 4.png: cannot be read (Is a directory)"
+    assert second == "  - image_id 'case3', 3.png: the file does not exist"
+    assert third == "  - image_id 'case4', 4.png: is a folder, not an image"
     assert "data.exclude=[image_id,...]" in remedy
     assert len(entries(folder)) == 3
 
