@@ -80,8 +80,9 @@ class PreparedCases:
     def image(self, row: int) -> NDArray[np.uint8]:
         """(height, width) uint8 of one case, read from the page cache."""
         with open(self._file(row), "rb", buffering=0) as file:  # mapping so small a file takes longer
-            content = np.frombuffer(file.read(), np.uint8)
-        return content[-self.size[0] * self.size[1] :].reshape(self.size)  # behind the header, as all there is
+            content = file.read()
+        header = int.from_bytes(content[:8], "little")  # of safetensors; behind it lies the image alone
+        return np.frombuffer(content, np.uint8, offset=8 + header).reshape(self.size)
 
     def _file(self, row: int) -> str:
         return _file(self.folder, self.keys[row].decode())

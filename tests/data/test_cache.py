@@ -251,3 +251,10 @@ def test_the_fingerprint_stands_for_the_data_and_not_for_the_resolution(cases: M
     save_case(tmp_path / "0.png", seed=77)
     prints.append(prepare(read_manifest(path), folder).fingerprint)
     assert len(set(prints)) == 7
+
+
+def test_a_file_that_was_cut_off_since_gives_no_pixels(cases: Make, tmp_path: Path) -> None:
+    opened = prepare(cases(1), tmp_path / "cache")
+    opened.file(0).write_bytes(opened.file(0).read_bytes()[:-5])
+    with pytest.raises(ValueError, match="reshape"):
+        opened.image(0)
