@@ -41,7 +41,7 @@ class LesionModule(pl.LightningModule):
         self._call(model)
         self.recipe, self.alpha, self.mixup_beta, self.seed = recipe, alpha, mixup_beta, seed
         self.training_pass = TrainingPass(self._losses, model)
-        self.mean_losses = nn.ModuleDict({f"{stage}/{name}": MeanLoss() for stage in ("train", "val") for name in LOSSES})
+        self.means = nn.ModuleDict({f"{stage}/{name}": MeanLoss() for stage in ("train", "val") for name in LOSSES})
         self.gathered = GatheredOutputs()
         self.frozen = recipe.freeze(model)
 
@@ -96,7 +96,7 @@ class LesionModule(pl.LightningModule):
 
     def _log(self, stage: str, losses: Mapping[str, Tensor], cases: int, batch_idx: int) -> None:
         for name, value in losses.items():
-            mean = cast(MeanLoss, self.mean_losses[f"{stage}/{name}"])
+            mean = cast(MeanLoss, self.means[f"{stage}/{name}"])
             mean.update(value, cases)
             if batch_idx == 0:  # once: Lightning asks it for the mean when the epoch is over
                 self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True)
