@@ -44,8 +44,10 @@ def main() -> None:
             for row in rows:
                 path, boxes = manifest.table.loc[row, ["path", "boxes"]]
                 image = steps.apply(read_grey(manifest.root / path), NO_BOXES if boxes is None else boxes)
-                _, mask = augment(image.image, boxes_to_mask(image.boxes, prepared.size), (0, epoch, row))
-                mask_to_grid(mask, (8, 11))
+                drawn = augment.draw((0, epoch, row))
+                drawn.of_image(image.image)
+                if len(image.boxes):
+                    mask_to_grid(drawn.of_mask(boxes_to_mask(image.boxes, prepared.size)), (8, 11))
 
         def cached(epoch: int) -> None:
             for start in range(0, len(rows), 16):

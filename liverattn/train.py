@@ -49,7 +49,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.evaluation.scores import Task
     from liverattn.models.classifier import LesionClassifier
     from liverattn.tracking import run_tags
-    from liverattn.training.fold_run import FoldRun, begin
+    from liverattn.training.beginning import begin
+    from liverattn.training.fold_run import FoldRun
     from liverattn.training.hardware import keep_freed_memory
     from liverattn.training.probe import remembered_fastest
 

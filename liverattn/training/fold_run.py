@@ -2,8 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from liverattn.data.augmentation import Augmentation
@@ -30,7 +29,7 @@ from liverattn.runs import RunFolder, write_table
 from liverattn.tracking import Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
 from liverattn.training.distributed import is_leader, leading
-from liverattn.training.hardware import Hardware, choose_hardware
+from liverattn.training.hardware import Hardware
 from liverattn.training.module import LesionModule
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.outputs import Outputs, read_outputs
@@ -254,50 +253,3 @@ class FoldRun:
             numbers |= {f"{prefix}/auc_{task}": value for task, value in metrics["auc"].items()}
             numbers[f"{prefix}/score"] = metrics["score"]
         return numbers
-
-
-def begin(
-    run: RunFolder,
-    config: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    parts: Mapping[str, Sequence[str]],
-    settings: TrainerSettings,
-    fastest: Callable[[Hardware], Hardware],
-) -> Hardware:
-    """Record what a new run is, or check that a resumed one is still the same.
-
-    Args:
-        run: Its folder.
-        config: The composed configuration, plain.
-        fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
-        parts: image_ids of the cases to train on, held out and to select by.
-        settings: Of the training loop.
-        fastest: What to take in the place of the usual choice, where the settings leave it to a timing.
-
-    Returns:
-        The choices for the machine; a resumed run keeps those that it began with.
-
-    Raises:
-        InputError: Data or folds changed since the run began.
-    """
-    record = run.record()
-    changed = [name for name, value in fingerprints.items() if record.get(name, value) != value]
-    if changed:
-        raise InputError(
-            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
-            "Remove that folder to begin anew."
-        )
-    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last, settings.devices)
-    # A resumed run keeps what was chosen, or it would not end in the same weights.
-    recorded = {name: record[name] for name in ("precision", "channels_last", "threads") if name in record}
-    if recorded:
-        hardware = replace(hardware, **recorded)
-    elif settings.leaves_choice:
-        hardware = fastest(hardware)
-    if is_leader():
-        chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
-        run.update_record(**fingerprints, **chosen)
-        write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
-        with replacing(run.config) as temporary:
-            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
-    return hardware

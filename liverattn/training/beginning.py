@@ -1,0 +1,61 @@
+"""What a run is, recorded when it begins and checked when it goes on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from liverattn.errors import InputError
+from liverattn.files import replacing, write_json
+from liverattn.runs import RunFolder
+from liverattn.training.distributed import is_leader
+from liverattn.training.hardware import Hardware, choose_hardware
+from liverattn.training.trainer import TrainerSettings
+
+
+def begin(
+    run: RunFolder,
+    config: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+    parts: Mapping[str, Sequence[str]],
+    settings: TrainerSettings,
+    fastest: Callable[[Hardware], Hardware],
+) -> Hardware:
+    """Record what a new run is, or check that a resumed one is still the same.
+
+    Args:
+        run: Its folder.
+        config: The composed configuration, plain.
+        fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
+        parts: image_ids of the cases to train on, held out and to select by.
+        settings: Of the training loop.
+        fastest: What to take in the place of the usual choice, where the settings leave it to a timing.
+
+    Returns:
+        The choices for the machine; a resumed run keeps those that it began with.
+
+    Raises:
+        InputError: Data or folds changed since the run began.
+    """
+    record = run.record()
+    changed = [name for name, value in fingerprints.items() if record.get(name, value) != value]
+    if changed:
+        raise InputError(
+            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
+            "Remove that folder to begin anew."
+        )
+    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last, settings.devices)
+    # A resumed run keeps what was chosen, or it would not end in the same weights.
+    recorded = {name: record[name] for name in ("precision", "channels_last", "threads") if name in record}
+    if recorded:
+        hardware = replace(hardware, **recorded)
+    elif settings.leaves_choice:
+        hardware = fastest(hardware)
+    if is_leader():
+        chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
+        run.update_record(**fingerprints, **chosen)
+        write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
+        with replacing(run.config) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+    return hardware
