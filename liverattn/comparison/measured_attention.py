@@ -150,9 +150,11 @@ def detection_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]
             "truth": held_out.truth[:, k],
             **dict(zip(("output", "peak"), scale.probabilities[protocol].T, strict=True)),
         }
-        found = _per_image(held_out, pd.DataFrame(columns))
-        test = delong_test(found["truth"], found["peak"], found["output"])
-        areas = [interval_number(delong_interval(found["truth"], found[name]), 3) for name in ("output", "peak")]
+        found, patients = _per_image(held_out, pd.DataFrame(columns)), _patients(held_out)
+        test = delong_test(found["truth"], found["peak"], found["output"], patients)
+        areas = [
+            interval_number(delong_interval(found["truth"], found[name], patients), 3) for name in ("output", "peak")
+        ]
         limits = {"low": test.low, "high": test.high}
         difference = Number(test.difference, limits, signed=True, between=" to ")
         made.append(Row([scored.label, *areas, difference, p_number(test.p)]))

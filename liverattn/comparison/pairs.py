@@ -106,7 +106,7 @@ def _delong(one: OutOfFold, other: OutOfFold, tasks: Sequence[Task]) -> dict[str
     found = {}
     for k, (output, task) in enumerate(names):
         truth = np.where(shown | (not task.conditional), one.truth[:, k], np.nan)
-        found[output] = delong_test(truth, one.probability[:, k], other.probability[:, k])
+        found[output] = delong_test(truth, one.probability[:, k], other.probability[:, k], one.patients)
         if len(task.outputs) == 1:
             found[task.name] = found[output]
     return found
