@@ -111,8 +111,7 @@ def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pa
             raise InputError(
                 f"Expected {name} to be a whole number of at least {int(name == 'draws')}, but got {cfg[name]}."
             )
-    held_out = first.architecture.any_run.inner_folds if cfg.cases == SELECTION and first.architecture else None
-    return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed, folds=held_out)
+    return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,30 @@ def test_against_all_others_with_holm(outputs: Path, command: Command) -> None:
     assert table["first_mean"].notna().all() and not {"first", "second"} & set(table.columns)
 
 
+def judged_per_trained(outputs: Path, judged: str) -> float:
+    splits = [json.loads(run.split.read_text()) for run in find_runs(outputs / "runs")]
+    return sum(len(split[judged]) for split in splits) / sum(len(split["train"]) for split in splits)
+
+
+@pytest.mark.parametrize("protocol", ["inner", "last"])
+def test_cases_put_aside_by_an_inner_split_were_not_trained_on(tmp_path: Path, command: Command, protocol: str) -> None:
+    for name, noise in (("good", 0.6), ("poor", 2.5)):
+        for fold in range(3):
+            write_run(tmp_path, name, COHORT, 0, fold, noise=noise, optim__trunk_rate=noise, inner_folds=4)
+    result = command(compare.main, "a=good", "b=poor", f"protocol={protocol}", f"paths.outputs={tmp_path}", "draws=20")
+    assert result.status == 0, result.err
+    (pair,) = json.loads((tmp_path / "comparisons" / "compare" / "compare.json").read_text())["pairs"]
+    aucs: dict[str, list[float]] = {}
+    for run in find_runs(tmp_path / "runs"):
+        table = run.read_predictions()
+        rows = table[(table["protocol"] == protocol) & (table["task"] == "lesion")]
+        aucs.setdefault(run.path.parent.name, []).append(roc_auc_score(rows["truth_lesion"], rows["logit_lesion"]))
+    ratio = judged_per_trained(tmp_path, "held_out")
+    assert ratio == pytest.approx(1 / 2 / (3 / 4), rel=0.05)  # not 1 / 2: a quarter chose the epoch
+    expected = corrected_t_test(np.subtract(aucs["good"], aucs["poor"]), ratio)
+    assert pair["quantities"]["lesion"]["tests"]["corrected t"]["p"] == pytest.approx(expected.p)
+
+
 @pytest.mark.parametrize("protocol", ["inner", "last"])
 def test_settings_are_chosen_on_the_inner_splits(tmp_path: Path, command: Command, protocol: str) -> None:
     for name, noise in (("good", 0.6), ("poor", 2.5)):
@@ -116,7 +140,9 @@ def test_settings_are_chosen_on_the_inner_splits(tmp_path: Path, command: Comman
         assert table is not None
         tables[run.path.parent.name].append(table[(table["protocol"] == protocol) & (table["task"] == "lesion")])
     aucs = {name: [roc_auc_score(t["truth_lesion"], t["logit_lesion"]) for t in own] for name, own in tables.items()}
-    expected = corrected_t_test(np.subtract(aucs["good"], aucs["poor"]), 1 / 3)  # one in four was judged
+    ratio = judged_per_trained(tmp_path, "selection")
+    assert ratio == pytest.approx(1 / 3, rel=0.1)  # one in four was judged
+    expected = corrected_t_test(np.subtract(aucs["good"], aucs["poor"]), ratio)
     found = pair["quantities"]["lesion"]["tests"]["corrected t"]
     assert found["p"] == pytest.approx(expected.p) and found["difference"] == pytest.approx(expected.difference)
     by_image = pd.concat([ranked(table, "lesion") for table in tables["good"]])

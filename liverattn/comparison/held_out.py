@@ -27,6 +27,7 @@ class HeldOut:
         keys: n rows: repeat, fold, image_id, patient_id, in this order.
         truth: (n, K) 0, 1, or NaN where unknown, in the order of the tasks' outputs.
         probabilities: (n, K) by protocol, each output from the copy of its task; NaN where there is no copy.
+        trained: Images that these fold runs were trained on, added up.
         quality: By protocol n rows of attention quality, from the copy of the first task that has one; empty where
             there are no single maps to measure (an ensemble's, or none was recorded).
         cases: n rows of ``cases.parquet``; None where a run has none.
@@ -37,6 +38,7 @@ class HeldOut:
     keys: pd.DataFrame
     truth: NDArray[np.float64]
     probabilities: Mapping[str, NDArray[np.float64]]
+    trained: int
     quality: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     cases: pd.DataFrame | None = None
     selection: "HeldOut | None" = None
@@ -148,6 +150,7 @@ def _joined(parts: Sequence[HeldOut]) -> HeldOut:
         probabilities={
             name: np.concatenate([part.probabilities[name] for part in parts]) for name in parts[0].probabilities
         },
+        trained=sum(part.trained for part in parts),
         quality={
             name: pd.concat([part.quality[name] for part in parts], ignore_index=True) for name in parts[0].quality
         },
@@ -171,22 +174,23 @@ def _read_fold(name: str, run: FinishedRun) -> FoldPredictions:
             f"{', '.join(map(repr, strange[:5]))}. {REMEDY}"
         )
     _check_truth(name, table, cases, outputs)
+    trained = len(split["train"])
     known, selection = run.folder.read_cases(), run.folder.read_selection()
     held_out = replace(
-        _predictions(name, run, table, cases, SERVED[run.is_inner]),
+        _predictions(name, run, table, cases, trained, SERVED[run.is_inner]),
         quality={
             protocol: _quality(table[table["protocol"] == protocol], cases.index, run.tasks)
             for protocol in SERVED[run.is_inner]
         },
         cases=None if known is None else known.reindex(cases.index).reset_index(drop=True),
-        selection=None if selection is None else _read_selection(name, run, selection, split["selection"]),
+        selection=None if selection is None else _read_selection(name, run, selection, trained, split["selection"]),
     )
     trained_on = frozenset(split["train"]) | frozenset(split["selection"])
     return FoldPredictions(name, run.cell, held_out, trained_on)
 
 
 def _predictions(
-    name: str, run: FinishedRun, table: pd.DataFrame, cases: pd.DataFrame, protocols: Sequence[str]
+    name: str, run: FinishedRun, table: pd.DataFrame, cases: pd.DataFrame, trained: int, protocols: Sequence[str]
 ) -> HeldOut:
     """Of the images of ``cases``, which are rows of the table by image_id."""
     keys = pd.DataFrame({"repeat": run.cell[0], "fold": run.cell[1], "image_id": cases.index})
@@ -198,16 +202,16 @@ def _predictions(
             protocol: _probabilities(name, table[table["protocol"] == protocol], cases.index, run.tasks)
             for protocol in protocols
         },
+        trained=trained,
     )
 
 
-def _read_selection(name: str, run: FinishedRun, table: pd.DataFrame, images: Sequence[str]) -> HeldOut:
+def _read_selection(name: str, run: FinishedRun, table: pd.DataFrame, trained: int, images: Sequence[str]) -> HeldOut:
     cases = table.drop_duplicates("image_id").set_index("image_id").sort_index()
     if set(cases.index) != set(images):
         raise InputError(f"{name}: selection.parquet and the selection of split.json differ. {REMEDY}")
-    return _predictions(
-        name, run, table, cases, [name for name in ("inner", "last") if (table["protocol"] == name).any()]
-    )
+    protocols = [name for name in ("inner", "last") if (table["protocol"] == name).any()]
+    return _predictions(name, run, table, cases, trained, protocols)
 
 
 def _truth_columns(run: FinishedRun) -> list[str]:

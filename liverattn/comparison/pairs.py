@@ -64,9 +64,7 @@ class Pair:
         return {"first": self.first, "second": self.second, "quantities": quantities}
 
 
-def compare_pairs(
-    first: Scored, others: Sequence[Scored], protocol: str, *, draws: int, seed: int, folds: int | None = None
-) -> list[Pair]:
+def compare_pairs(first: Scored, others: Sequence[Scored], protocol: str, *, draws: int, seed: int) -> list[Pair]:
     """Test one architecture against each of the others.
 
     Args:
@@ -75,9 +73,8 @@ def compare_pairs(
         protocol: That all of them served.
         draws: Bootstrap samples.
         seed: Of the draws.
-        folds: One so-manieth of the cases was judged and the others trained; None: as many as the fold runs say.
     """
-    pairs = [_pair(first, other, protocol, draws, seed, folds) for other in others]
+    pairs = [_pair(first, other, protocol, draws, seed) for other in others]
     names = list(pairs[0].tests)
     for name in names:
         adjusted = holm({str(k): pair.tests[name].p for k, pair in enumerate(pairs)})
@@ -86,7 +83,7 @@ def compare_pairs(
     return pairs
 
 
-def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int, folds: int | None) -> Pair:
+def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int) -> Pair:
     inner, tasks = protocol == "inner", first.tasks
     one, other = (out_of_fold(on_one_scale(scored.held_out[inner], tasks), protocol) for scored in (first, second))
     assert (one.images == other.images).all()
@@ -95,7 +92,7 @@ def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int, f
     drawn = bootstrap_tests(one.truth, one.probability, other.probability, one.patients, tasks, **options)
     tests = {(name, BOOTSTRAP): found for name, found in drawn.items()}
     tests |= {(name, DELONG): found for name, found in _delong(one, other, tasks).items()}
-    tests |= {(name, CORRECTED_T): found for name, found in _over_folds(first, second, protocol, folds).items()}
+    tests |= {(name, CORRECTED_T): found for name, found in _over_folds(first, second, protocol).items()}
     return Pair(first.label, second.label, {n: (values[0][n], values[1][n]) for n in values[0]}, tests, {})
 
 
@@ -112,14 +109,13 @@ def _delong(one: OutOfFold, other: OutOfFold, tasks: Sequence[Task]) -> dict[str
     return found
 
 
-def _over_folds(first: Scored, second: Scored, protocol: str, folds: int | None) -> dict[str, PairedTest]:
-    key = (protocol == "inner", protocol)
-    one, other = first.by_fold[key], second.by_fold[key]
-    folds = len({fold for _, fold in first.cells(inner=key[0])}) if folds is None else folds
+def _over_folds(first: Scored, second: Scored, protocol: str) -> dict[str, PairedTest]:
+    inner = protocol == "inner"
+    one, other, judged = first.by_fold[inner, protocol], second.by_fold[inner, protocol], first.held_out[inner]
     values = {**one.outputs, **one.tasks, "score": one.score}
     others = {**other.outputs, **other.tasks, "score": other.score}
-    # Of k folds, one is held out and the others train; with an inner split a little fewer.
-    return {name: corrected_t_test(values[name] - others[name], 1 / max(folds - 1, 1)) for name in values}
+    ratio = len(judged.keys) / judged.trained
+    return {name: corrected_t_test(values[name] - others[name], ratio) for name in values}
 
 
 def comparison_table(pairs: Sequence[Pair], tasks: Sequence[Task], protocol: str) -> ResultTable:

@@ -197,4 +197,4 @@ def _averaged(parts: Sequence[HeldOut], weights: NDArray[np.float64]) -> HeldOut
         protocol: average_probabilities([part.probabilities[protocol] for part in parts], weights)
         for protocol in parts[0].probabilities
     }
-    return HeldOut(parts[0].keys, parts[0].truth, probabilities)
+    return HeldOut(parts[0].keys, parts[0].truth, probabilities, parts[0].trained)

@@ -44,9 +44,9 @@ def delong_covariance(
 
     .. math:: S = \frac{cov(V_{10})}{m} + \frac{cov(V_{01})}{n}
 
-    Images of one patient resemble each other. Obuchowski 1997 therefore sums over each patient's images before squaring:
-    with :math:`P_i` and :math:`Q_i` the sums of :math:`V_{10} - AUC` and :math:`V_{01} - AUC` over those of patient i,
-    of I patients, :math:`I_{10}` with positive and :math:`I_{01}` with negative images,
+    Images of one patient resemble each other. Obuchowski 1997 therefore sums over each patient's images before
+    squaring: with :math:`P_i` and :math:`Q_i` the sums of :math:`V_{10} - AUC` and :math:`V_{01} - AUC` over those of
+    patient i, of I patients, :math:`I_{10}` with positive and :math:`I_{01}` with negative images,
 
     .. math::
         S = \frac{I_{10}}{I_{10} - 1} \frac{\sum P_i P_i^T}{m^2} + \frac{I_{01}}{I_{01} - 1} \frac{\sum Q_i Q_i^T}{n^2}
