@@ -88,7 +88,8 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
         raise InputError(f"Expected bundle to be one, all or null, but got {choice!r}.")
     members = _Members(comparison)
     cells = members.cells if choice == "all" else members.cells[:1]
-    scores = out_of_fold(comparison.shown, comparison.protocol)
+    judged = comparison.ensemble if choice == "all" else comparison.ensemble.of_repeat(cells[0][0])
+    scores = out_of_fold(judged.held_out[comparison.protocol == "inner"], comparison.protocol)
     contents = Contents(
         name=name,
         created=date.today().isoformat(),
@@ -97,7 +98,7 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
         architectures=tuple(members.architectures()),
         members=tuple(members.members(cells)),
         operating_points=_points(comparison, scores),
-        metrics=_metrics(comparison, scores),
+        metrics=_metrics(comparison, judged, scores),
         data=_data(members.any_run, comparison.outputs, scores),
         costs={},
         versions=versions(),
@@ -245,11 +246,11 @@ def _points(comparison: Comparison, scores: OutOfFold) -> dict[str, tuple[PointP
     return found
 
 
-def _metrics(comparison: Comparison, scores: OutOfFold) -> MetricsPart:
-    intervals = auc_intervals(comparison.ensemble, comparison.protocol)
+def _metrics(comparison: Comparison, judged: Scored, scores: OutOfFold) -> MetricsPart:
+    intervals = auc_intervals(judged, comparison.protocol)
     return MetricsPart(
         protocol=comparison.protocol,
-        fold_runs=len(comparison.cells),
+        fold_runs=len(judged.cells(inner=comparison.protocol == "inner")),
         cases=len(scores.images),
         auc={name: _range(one) for name, one in intervals.items()},
     )

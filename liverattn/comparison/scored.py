@@ -94,6 +94,22 @@ class Scored:
             },
         )
 
+    def of_repeat(self, repeat: int) -> "Scored":
+        """One repeat, in which one network (of each member) says what an image shows.
+
+        A mean over repeats is of several: less spread, so that its thresholds miss their rates for one network alone.
+        """
+        parts = {}
+        for inner, found in self.held_out.items():
+            rows = found.keys["repeat"].to_numpy() == repeat
+            parts[inner] = HeldOut(
+                keys=found.keys[rows].reset_index(drop=True),
+                truth=found.truth[rows],
+                probabilities={protocol: values[rows] for protocol, values in found.probabilities.items()},
+                trained=round(found.trained * rows.mean()),
+            )
+        return replace(self, held_out=parts)
+
     def without_selection(self) -> "Scored":
         """The fold runs with an inner split as if it had selected nothing: for protocol ``last``."""
         return replace(self, held_out={False: replace(self.held_out[True], selection=None)})

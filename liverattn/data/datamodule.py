@@ -35,8 +35,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rows: (n,) of the manifest.
         seed: Of the order.
         shuffle: Another order in every epoch; else the rows' own.
-        kinds: (n,) what each row shows: shuffled rows are drawn with replacement, every kind equally often on average.
-            None: each row once.
+        kinds: (n,) what each row shows: shuffled rows are drawn with replacement, every kind equally often on average,
+            those of no kind (-1) as often as their share of the rows. None: each row once.
         epoch: From 0.
         rank: r, from 0.
         processes: P.
@@ -57,8 +57,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank, self.processes = rank, processes
         self.probabilities: NDArray[np.float64] | None = None
         if kinds is not None:
-            _, kind, counts = np.unique(kinds, return_inverse=True, return_counts=True)
-            self.probabilities = 1 / (len(counts) * counts[kind])
+            found, kind, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+            of_a_kind = (found >= 0).sum()
+            balanced = (kinds >= 0).mean() / max(of_a_kind, 1) / counts[kind]
+            self.probabilities = np.where(kinds >= 0, balanced, 1 / len(kinds))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""

@@ -50,8 +50,12 @@ def case_labels(
 
 
 def kinds_of_lesion(table: pd.DataFrame) -> NDArray[np.int64]:
-    """(n,) 0 none, 1 benign, 2 malignant, 3 of unknown malignancy, for the n cases of a manifest's table."""
-    kinds: NDArray[np.int64] = np.where(table["lesion"] == 0, 0, 1 + table["malignant"].astype("Int64").fillna(2))
+    """(n,) 0 none, 1 benign, 2 malignant, for the n cases of a manifest's table.
+
+    A lesion of unknown malignancy is of no kind, -1; where no lesion's is known, all are of one kind, 1.
+    """
+    unknown = -2 if table["malignant"].notna().any() else 0
+    kinds = np.where(table["lesion"] == 0, 0, 1 + table["malignant"].astype("Int64").fillna(unknown))
     return kinds.astype(np.int64)
 
 

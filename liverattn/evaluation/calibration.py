@@ -34,7 +34,7 @@ class Reliability:
 
 
 def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> Reliability | None:
-    """Compare probabilities with what came true, in bins of equally many cases.
+    """Compare probabilities with what came true, in bins of equally many cases, but for ties.
 
     Args:
         truth: (n,) 0, 1 or NaN (left out).
@@ -50,8 +50,9 @@ def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> R
     count = min(bins, len(values) // FEWEST)
     if count < 2:
         return None
-    order = np.argsort(values, kind="stable")
-    parts = np.array_split(order, count)
+    lowest = [part[0] for part in np.array_split(np.sort(values), count)]
+    bins_of = np.searchsorted(lowest[1:], values, side="right")  # equal probabilities share a bin: order says nothing
+    parts = [np.flatnonzero(bins_of == one) for one in np.unique(bins_of)]
     predicted = np.array([values[part].mean() for part in parts])
     differences = predicted - [labels[part].mean() for part in parts]
     cases = np.array([len(part) for part in parts])
@@ -109,7 +110,7 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLin
 
 def _separates(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> bool:
     positive, negative = logits[labels == 1], logits[labels == 0]
-    return bool(positive.min() > negative.max() or positive.max() < negative.min())
+    return bool(positive.min() >= negative.max() or positive.max() <= negative.min())
 
 
 def temperature(truth: ArrayLike, probability: ArrayLike) -> float:

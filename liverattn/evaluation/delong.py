@@ -81,10 +81,10 @@ def delong_covariance(
     outranked = (together[:, :m] - rankdata(positive, axis=1)) / n
     outranking = 1 - (together[:, m:] - rankdata(negative, axis=1)) / m
     areas = outranked.mean(axis=1)
-    sums = np.zeros((2, len(values), len(people)))
-    for side, deviations, rows in ((0, outranked, labels == 1), (1, outranking, labels == 0)):
-        np.add.at(sums[side], (slice(None), person[rows]), (deviations - areas[:, None]))
-    of_positive, of_negative = sums[0] / m, sums[1] / n
+    of_positive, of_negative = (
+        np.stack([np.bincount(person[rows], row, len(people)) for row in deviations - areas[:, None]]) / rows.sum()
+        for deviations, rows in ((outranked, labels == 1), (outranking, labels == 0))
+    )
     both = of_positive @ of_negative.T
     covariance = (
         _unbiased(with_positive) * of_positive @ of_positive.T

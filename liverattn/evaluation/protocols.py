@@ -16,6 +16,13 @@ protocol   epoch of a task                                     what it costs
 import math
 from collections.abc import Mapping, Sequence
 
+EQUAL = 1e-9  # AUCs that differ by less are one: their sums round, while the steps of an AUC are a million times larger
+
+
+def at_least(auc: float, best: float) -> bool:
+    """Is an AUC as good as the best so far, or better? NaN never is."""
+    return auc > best - EQUAL
+
 
 def best_epochs(aucs: Sequence[Mapping[str, float]]) -> dict[str, int]:
     """The epoch with the highest AUC of each task; of several, the last, which has learned the most.
@@ -32,7 +39,7 @@ def best_epochs(aucs: Sequence[Mapping[str, float]]) -> dict[str, int]:
     best: dict[str, int] = {}
     for epoch, by_task in enumerate(aucs):
         for task, value in by_task.items():
-            if not math.isnan(value) and (task not in best or value >= aucs[best[task]][task]):
+            if at_least(value, aucs[best[task]][task] if task in best else -math.inf):
                 best[task] = epoch
     return best
 

@@ -45,7 +45,7 @@ class Scored:
             column = self.truth[:, self.outputs.index(name)] if name in self.outputs else None
             positive = "" if column is None else f"{int((column == 1).sum())} / {int((column == 0).sum())}"
             rows.append(TableRow([name, _number(one), positive]))
-        note = "In parentheses 95 % intervals over patients: percentile bootstrap, 2 000 draws."
+        note = "In parentheses 95 % intervals over patients: bootstrap of 2 000 draws, expanded percentiles."
         return ResultTable("aucs", "AUC (95 % interval)", ["", "AUC", "cases + / -"], rows, [note])
 
     def rates(self, point: str, thresholds: dict[str, float]) -> ResultTable:
@@ -57,7 +57,7 @@ class Scored:
                 hits = wilson(int(called[truth == 1].sum()), int((truth == 1).sum()))
                 passed = wilson(int((~called[truth == 0]).sum()), int((truth == 0).sum()))
                 rows.append(TableRow([output, Number(thresholds[output]), _number(hits), _number(passed)]))
-        note = "Thresholds are the bundle's; in parentheses Wilson's 95 % intervals."
+        note = "Thresholds are the bundle's; in parentheses Wilson's 95 % intervals, which take images as independent."
         title = f"At {point} (95 % interval)"
         return ResultTable("rates", title, ["output", "threshold", "sensitivity", "specificity"], rows, [note])
 

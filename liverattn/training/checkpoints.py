@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
+from liverattn.evaluation.protocols import at_least
 from liverattn.evaluation.scores import Task, task_aucs, weighted_score
 from liverattn.files import replacing
 from liverattn.runs import RunFolder
@@ -76,7 +77,7 @@ class TaskCopies(Callback):
         self.history.append({**aucs, "score": score})
         named = {**{f"val/auc_{task}": value for task, value in aucs.items()}, "val/score": score}
         pl_module.log_dict({name: value for name, value in named.items() if not math.isnan(value)}, rank_zero_only=True)
-        improved = {task: value for task, value in aucs.items() if value >= self.best.get(task, -math.inf)}
+        improved = {task: value for task, value in aucs.items() if at_least(value, self.best.get(task, -math.inf))}
         self.best |= improved
         if improved and trainer.is_global_zero:
             state = {name: value.clone() for name, value in pl_module.model.state_dict().items()}

@@ -72,6 +72,17 @@ def fold_aucs(table: pd.DataFrame, keys: Sequence[str] = ("repeat", "fold")) -> 
     return [float(roc_auc_score(part["truth"], part["chance"])) for _, part in table.groupby(list(keys))]
 
 
+def test_one_repeat_is_what_one_network_says(small: Path) -> None:
+    whole = next(one for one in scored(small) if one.label.startswith("a"))
+    for repeat in (0, 1):
+        part = whole.of_repeat(repeat)
+        assert part.cells(inner=False) == [cell for cell in whole.cells(inner=False) if cell[0] == repeat]
+        held_out = part.held_out[False]
+        assert held_out.trained == whole.held_out[False].trained / 2 and len(held_out.keys) == 16
+        expected = raw(small, "a", "lesion", "paper")["chance"].loc[repeat].droplevel("fold")
+        np.testing.assert_allclose(held_out.probabilities["paper"][:, 0], expected[held_out.keys["image_id"]])
+
+
 @pytest.mark.parametrize(("protocol", "members"), [("paper", "abc"), ("last", "ab"), ("inner", "ab")])
 def test_an_ensemble_is_what_the_files_give(small: Path, protocol: str, members: str) -> None:
     inner = protocol == "inner"

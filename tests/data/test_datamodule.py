@@ -245,6 +245,11 @@ def test_a_balanced_sampler_draws_every_kind_equally_often() -> None:
         list(EpochSampler(rows, seed=1, shuffle=True, kinds=kinds, epoch=7, rank=rank, processes=2)) for rank in (0, 1)
     ]
     assert [row - 100 for pair in zip(*parts, strict=True) for row, _ in pair] == drawn[7]
+    few = np.repeat([0, 1, 2, -1], [30, 20, 9, 1])  # one image of no kind does not come as often as a kind
+    of_few = EpochSampler(rows, seed=1, shuffle=True, kinds=few).probabilities
+    assert of_few is not None
+    shares = [of_few[few == kind].sum() for kind in (0, 1, 2, -1)]
+    assert shares == pytest.approx([59 / 180, 59 / 180, 59 / 180, 1 / 60])
     one_kind = EpochSampler(rows, seed=1, shuffle=True, kinds=np.zeros(60, np.int64))
     assert len(list(one_kind)) == 60
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from liverattn.data.labels import OUTPUTS, case_labels, kinds_of_lesion
@@ -51,7 +52,9 @@ def test_lesion_free_cases_can_be_masked_for_all_but_the_lesion(manifest: Manife
 
 
 def test_kinds_of_lesion(manifest: Manifest) -> None:
-    assert kinds_of_lesion(manifest.table).tolist() == [0, 2, 1, 3, 1]
+    assert kinds_of_lesion(manifest.table).tolist() == [0, 2, 1, -1, 1]
+    unknown = manifest.table.assign(malignant=pd.array([pd.NA] * len(manifest.table), dtype="Int64"))
+    assert kinds_of_lesion(unknown).tolist() == [0, 1, 1, 1, 1]
 
 
 def test_outputs_that_cannot_be_learned_are_named(manifest: Manifest) -> None:

@@ -34,6 +34,17 @@ def test_unknown_ones_take_no_part_and_few_have_no_curve() -> None:
     assert with_unknown.brier == pytest.approx(0.01)
 
 
+def test_equal_probabilities_share_a_bin_in_whatever_order_they_come() -> None:
+    truth = np.repeat([1, 0], [30, 70])
+    found = reliability(truth, np.full(100, 0.3))
+    assert found is not None and found.error == pytest.approx(0) and found.cases.tolist() == [100]
+    order = np.random.default_rng(0).permutation(200)
+    truth, chance = np.tile(truth, 2), np.repeat([0.1, 0.2, 0.7, 0.9], 50)
+    sorted_ones, mixed = reliability(truth, chance), reliability(truth[order], chance[order])
+    assert sorted_ones is not None and mixed is not None
+    assert sorted_ones.error == pytest.approx(mixed.error) and sorted_ones.cases.tolist() == [50] * 4
+
+
 def test_one_class_only() -> None:
     found = reliability(np.zeros(20), np.linspace(0, 1, 20))
     assert found is not None and all(one.value == 0 for one in found.observed)
@@ -74,7 +85,13 @@ def test_the_line_by_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "probability"), [([0, 0], [0.1, 0.2]), ([0, 1], [0.3, 0.3]), ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])]
+    ("truth", "probability"),
+    [
+        ([0, 0], [0.1, 0.2]),
+        ([0, 1], [0.3, 0.3]),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]),
+        ([0, 0, 0, 1, 1, 1], [0.3, 0.5, 0.7, 0.7, 0.8, 0.9]),  # but for a tie
+    ],
 )
 def test_no_line_fits(truth: list[float], probability: list[float]) -> None:
     assert calibration_line(truth, probability) is None

@@ -22,11 +22,12 @@ def test_an_undefined_task_has_no_epoch() -> None:
     assert best_epochs([]) == {}
 
 
-@given(st.lists(st.floats(0, 1) | st.just(NAN), min_size=1, max_size=20))
-def test_nothing_is_better_than_the_best(values: list[float]) -> None:
-    best = best_epochs([{"lesion": value} for value in values])
-    defined = [value for value in values if not math.isnan(value)]
+@given(st.lists(st.tuples(st.integers(0, 376) | st.just(NAN), st.sampled_from((-1e-16, 0, 1e-16))), min_size=1))
+def test_nothing_is_better_than_the_best_and_nothing_later_as_good(found: list[tuple[float, float]]) -> None:
+    """AUCs of 47 positive and 8 negative cases, which differ in the last digit where their sums rounded otherwise."""
+    best = best_epochs([{"lesion": wins / 376 + rounding} for wins, rounding in found])
+    defined = [wins for wins, _ in found if not math.isnan(wins)]
     assert ("lesion" in best) == bool(defined)
     if defined:
-        assert values[best["lesion"]] == max(defined)
-        assert max(defined) not in values[best["lesion"] + 1 :]
+        assert found[best["lesion"]][0] == max(defined)
+        assert max(defined) not in [wins for wins, _ in found[best["lesion"] + 1 :]]
