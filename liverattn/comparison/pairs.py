@@ -22,7 +22,8 @@ ONE_SCORE = (
 )
 NOTES = (
     ONE_SCORE,
-    "DeLong and bootstrap (percentile over drawn patients, stratified by lesion) are made of these scores.",
+    "DeLong and bootstrap (percentile over drawn patients, stratified by lesion) are made of these scores. With fewer "
+    "than ten images of a class both find differences too often.",
     "Corrected t (Nadeau and Bengio 2003): differences of the AUCs of the same fold runs, variance times "
     "1/J + n_test/n_train.",
     "Detectable: the smallest true difference that such data would show (p < .05) with a probability of 80 %; a "

@@ -175,7 +175,7 @@ def operating_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
         f"The threshold that reaches the wanted rate with the best other rate, median over fold runs; "
         f"{fitted_on(rows[-1], protocol)}",
         "What it reaches on the held-out images: mean over repeats, Wilson's 95 % intervals for as many images as "
-        "there are, not for images times repeats.",
+        "there are, not for images times repeats, taken as independent.",
     ]
     columns = ["output", "architecture", "wanted", "threshold", "sensitivity (95 %)", "specificity (95 %)"]
     return ResultTable("operating_points", f"Operating points, protocol {protocol}", columns, made, notes)
