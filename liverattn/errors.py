@@ -1,5 +1,6 @@
 """The one exception for mistakes a user can mend."""
 
+import math
 from collections.abc import Sequence
 
 MOST_LISTED = 50
@@ -38,3 +39,18 @@ class InputListError(InputError):
     def __reduce__(self) -> tuple[type["InputListError"], tuple[str, tuple[str, ...], str]]:
         # Exceptions travel between processes by their message alone otherwise.
         return type(self), (self.heading, self.problems, self.remedy)
+
+
+def expect_whole(option: str, value: object, least: int, *, null: bool = False) -> None:
+    """Refuse what is not a whole number of at least ``least`` (or null, where this means something)."""
+    if null and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        kind = "null or a whole number" if null else "a whole number"
+        raise InputError(f"Expected {option} to be {kind} of at least {least}, but got {value!r}.")
+
+
+def expect_number(option: str, value: object, least: float) -> None:
+    """Refuse what is not a finite number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+        raise InputError(f"Expected {option} to be a number of at least {least:g}, but got {value!r}.")

@@ -74,6 +74,8 @@ def data_of(member: "Member", cfg: DictConfig) -> "Data":
     """The images of a member, from where they lay when it was trained or where they are said to lie now."""
     from liverattn.comparison.explained import Data
 
+    if cfg.root is not None and not Path(cfg.root).expanduser().is_dir():
+        raise InputError(f"root={cfg.root} is not a folder. Name the one that holds the images now.")
     config = member.configuration()
     config["data"]["source"] = _changed(config["data"]["source"], {"root": cfg.root, "path": cfg.manifest})
     config["paths"] = _changed(config["paths"], {"cache": cfg.cache})

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from liverattn.configuration import build, plain, verb
+from liverattn.errors import InputError, expect_number, expect_whole
 from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
 from liverattn.sweeps.cell_job import work_on_cell
@@ -46,7 +47,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     import pytorch_lightning as pl
 
     from liverattn.data.labels import case_labels
-    from liverattn.evaluation.scores import Task
+    from liverattn.data.targets import REDUCTIONS
+    from liverattn.evaluation.scores import chosen_tasks
     from liverattn.models.classifier import LesionClassifier
     from liverattn.tracking import run_tags
     from liverattn.training.beginning import begin
@@ -55,9 +57,14 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     from liverattn.training.probe import remembered_fastest
 
     keep_freed_memory()
-    settings = build(cfg.trainer)
-    chosen = {name: task for name, task in cfg.data.tasks.items() if task is not None}
-    tasks = [Task(name, tuple(task.outputs), task.weight, task.conditional) for name, task in chosen.items()]
+    settings, config = build(cfg.trainer), plain(cfg)
+    expect_whole("seed", cfg.seed, 0)
+    expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
+    if cfg.data.reduction not in REDUCTIONS:
+        raise InputError(
+            f"Expected data.reduction to be one of {', '.join(REDUCTIONS)}, but got {cfg.data.reduction!r}."
+        )
+    tasks = chosen_tasks(config["data"]["tasks"])
     outputs = [name for task in tasks for name in task.outputs]
     manifest, cases = prepared_data(cfg)
     protocol = build(cfg.protocol)
@@ -67,11 +74,10 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     pl.seed_everything(cfg.seed, verbose=False)
     model = LesionClassifier(
         build(cfg.backbone),
-        lambdas=plain(cfg.model.attention.lambdas),
+        lambdas=config["model"]["attention"]["lambdas"],
         outputs=len(outputs),
         mirror=cfg.model.mirror,
     )
-    config = plain(cfg)
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
     ids = manifest.table["image_id"]
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}

@@ -61,6 +61,13 @@ def test_a_good_manifest_trains(command: Command, hospital: Path) -> None:
     assert result.status == 0, result.err
 
 
+def test_malignancy_alone_trains(command: Command, hospital: Path) -> None:
+    result = command(train.main, *on_manifest(hospital, "~data.tasks.lesion"))
+    assert result.status == 0, result.err
+    (run,) = find_runs(hospital.parent / "outputs")
+    assert run.is_finished and (run.path / "roc.png").exists()
+
+
 def test_data_that_are_not_there(command: Command, tiny: list[str], tmp_path: Path) -> None:
     outputs = f"paths.outputs={tmp_path}"
     assert_refused(
@@ -174,6 +181,41 @@ def test_unknown_choices_list_the_valid_ones(command: Command, hospital: Path) -
 def test_an_output_without_positive_labels_is_refused_by_name(command: Command, tiny: list[str]) -> None:
     result = command(train.main, *tiny, "data.tasks.type.outputs=[cyst,hcc]")
     assert_refused(result, "hcc", "data.tasks")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("model.attention.lambdas=1", "to be a list of one or more numbers, such as [1] or [0.25,1], but got 1"),
+        ("model.attention.lambdas=[a]", "model.attention.lambdas to be a number of at least 0, but got 'a'"),
+        ("model.attention.alpha=abc", "model.attention.alpha to be a number of at least 0, but got 'abc'"),
+        ("model.attention.alpha=-1", "model.attention.alpha to be a number of at least 0, but got -1"),
+        ("protocol.repeat=abc", "protocol.repeat to be a whole number of at least 0, but got 'abc'"),
+        ("seed=-1", "seed to be a whole number of at least 0, but got -1"),
+        ("data.reduction=foo", "data.reduction to be one of area, any, nearest, but got 'foo'"),
+        ("data.tasks.type.outputs=[cyst,cyst]", "lists the output(s) cyst more than once"),
+        ("data.tasks.type.outputs=[malignancy]", "lists the output(s) malignancy more than once"),
+        ("data.tasks.type.outputs=[]", "data.tasks.type.outputs to list one or more outputs, but got []"),
+        ("data.tasks.lesion.weight=-1", "data.tasks.lesion.weight to be a number of at least 0, but got -1"),
+        ("trainer.limit_batches=0", "trainer.limit_batches to be null or a whole number of at least 1, but got 0"),
+    ],
+)
+def test_options_without_a_meaning(command: Command, tiny: list[str], option: str, said: str) -> None:
+    assert_refused(command(train.main, *tiny, option), said)
+
+
+def test_tasks_that_are_none_or_weigh_nothing(command: Command, tiny: list[str]) -> None:
+    none = [f"~data.tasks.{name}" for name in ("lesion", "malignancy", "type")]
+    assert_refused(command(train.main, *tiny, *none), "data.tasks has no task")
+    weightless = [f"data.tasks.{name}.weight=0" for name in ("lesion", "malignancy", "type")]
+    assert_refused(command(train.main, *tiny, *weightless), "data.tasks to have a weight above 0")
+
+
+def test_phantoms_are_not_rendered_among_a_users_images(command: Command, hospital: Path) -> None:
+    before = sorted(path.name for path in hospital.parent.iterdir())
+    result = command(train.main, *TINY, f"data.root={hospital.parent}", f"paths.outputs={hospital.parent / 'new'}")
+    assert_refused(result, "which holds other files (0.png, ...)", "data=manifest")
+    assert [name for name in sorted(path.name for path in hospital.parent.iterdir()) if name != "new"] == before
 
 
 def test_a_full_disk_loses_nothing(command: Command, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,14 @@ in, and its float32 sigmoid creates ties; scikit-learn's AUC on logits does neit
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import auc as area
 from sklearn.metrics import roc_curve
+
+from liverattn.errors import InputError, expect_number
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,36 @@ PAPER_TASKS = (
     Task("malignancy", ("malignancy",), 0.3, True),
     Task("type", ("angioma", "hcc", "fnh", "cyst", "metastasis"), 0.2, True),
 )
+
+
+def chosen_tasks(options: Mapping[str, Mapping[str, Any] | None]) -> list[Task]:
+    """The tasks of a configuration's ``data.tasks``; those that are null are left out.
+
+    Raises:
+        InputError: There is none, one has no output, an output stands in several places, or weights are negative or
+            all 0.
+    """
+    tasks = []
+    for name, task in options.items():
+        if task is None:
+            continue
+        outputs = task["outputs"]
+        if not isinstance(outputs, list) or not outputs:
+            raise InputError(f"Expected data.tasks.{name}.outputs to list one or more outputs, but got {outputs!r}.")
+        expect_number(f"data.tasks.{name}.weight", task["weight"], 0)
+        if not isinstance(task["conditional"], bool):
+            raise InputError(
+                f"Expected data.tasks.{name}.conditional to be true or false, but got {task['conditional']!r}."
+            )
+        tasks.append(Task(name, tuple(outputs), task["weight"], task["conditional"]))
+    names = [output for task in tasks for output in task.outputs]
+    if not names:
+        raise InputError("data.tasks has no task. Leave at least one of lesion, malignancy and type.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"data.tasks lists the output(s) {', '.join(repeated)} more than once.")
+    if sum(task.weight for task in tasks) == 0:
+        raise InputError("Expected data.tasks to have a weight above 0, but all are 0.")
+    return tasks
 
 
 def auc(truth: ArrayLike, score: ArrayLike) -> float:

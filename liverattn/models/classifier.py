@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_number
 from liverattn.models.attention import AttentionHead, attention_pool
 from liverattn.models.backbones import Backbone
 
@@ -60,12 +60,14 @@ class LesionClassifier(nn.Module):
     def __init__(self, trunk: Backbone, *, lambdas: Sequence[float], outputs: int, mirror: bool = False) -> None:
         super().__init__()
         self.trunk, self.mirror = trunk, mirror
-        self.lambdas = tuple(float(scale) for scale in lambdas)
-        if not self.lambdas or not all(0 <= scale < math.inf for scale in self.lambdas):
+        if not isinstance(lambdas, list | tuple) or not lambdas:
             raise InputError(
-                "Expected model.attention.lambdas to hold one or more numbers that are not negative, "
-                f"but got {list(self.lambdas)}."
+                "Expected model.attention.lambdas to be a list of one or more numbers, such as [1] or [0.25,1], but "
+                f"got {lambdas!r}."
             )
+        for scale in lambdas:
+            expect_number("model.attention.lambdas", scale, 0)
+        self.lambdas = tuple(float(scale) for scale in lambdas)
         if not isinstance(mirror, bool):
             raise InputError(f"Expected model.mirror to be true or false, but got {mirror!r}.")
         self.standardization = Standardization(trunk.channels)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from liverattn.data.manifest import Manifest
 from liverattn.data.splits import Folds, inner_split, make_folds, read_folds, write_folds
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_whole
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse a protocol that the training cannot serve."""
+        for name, least in {"repeats": 1, "folds": 2, "repeat": 0, "fold": 0, "seed": 0}.items():
+            expect_whole(f"protocol.{name}", getattr(self, name), least)
+        expect_whole("protocol.inner_folds", self.inner_folds, 2, null=True)
         served = ("paper", "last") if self.inner_folds is None else ("inner", "paper", "last")
         if self.name not in served:
             remedy = " (protocol=inner sets protocol.inner_folds, which it needs)" if self.name == "inner" else ""

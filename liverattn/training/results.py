@@ -253,11 +253,14 @@ def attention_panels(
 
 
 def roc_panels(predictions: pd.DataFrame, tasks: Sequence[Task]) -> list[RocPanel]:
-    """Fig. 5 for one fold run: one panel per task that has a copy, conditional tasks on lesion images only."""
+    """Fig. 5 for one fold run: one panel per task that has a copy, conditional tasks on lesion images only.
+
+    Without an output ``lesion`` all images show one, as far as is known.
+    """
     panels = []
     for task in tasks:
         rows = predictions[predictions["task"] == task.name]
-        if task.conditional:
+        if task.conditional and "truth_lesion" in rows:
             rows = rows[rows["truth_lesion"] == 1]
         if len(rows):
             curves = {

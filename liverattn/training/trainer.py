@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_number, expect_whole
 from liverattn.training.checkpoints import WholeFiles
 from liverattn.training.hardware import Hardware, fits_on_gpu
 
@@ -86,21 +86,28 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
-        limits = {"max_epochs": 1, "batch_size": 2, "mixup": 0, "overfit_batches": 0, "devices": 1}
-        for name, smallest in limits.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"Expected trainer.{name} to be at least {smallest}, but got {getattr(self, name)}.")
+        for name, least in {"max_epochs": 1, "batch_size": 2, "overfit_batches": 0, "devices": 1}.items():
+            expect_whole(f"trainer.{name}", getattr(self, name), least)
+        for name, least in {"num_workers": 0, "limit_batches": 1}.items():
+            expect_whole(f"trainer.{name}", getattr(self, name), least, null=True)
+        expect_number("trainer.mixup", self.mixup, 0)
+        if self.gradient_clip is not None:
+            expect_number("trainer.gradient_clip", self.gradient_clip, 1e-9)
         for name in ("balanced", "probe", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"Expected trainer.{name} to be true or false, but got {getattr(self, name)!r}.")
+        if self.deterministic not in ("auto", True, False):
+            raise InputError(
+                f"Expected trainer.deterministic to be auto, true or false, but got {self.deterministic!r}."
+            )
         for name in ("cuda_graphs", "data_on_device"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Expected trainer.{name} to be null, true or false, but got {getattr(self, name)!r}.")
         if self.cuda_graphs and (self.compile or self.devices > 1):
             other = "trainer.compile=true" if self.compile else f"trainer.devices={self.devices}"
             raise InputError(f"trainer.cuda_graphs=true does not go together with {other}. Leave one of them out.")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema}.")
+        if self.ema is not None and not (isinstance(self.ema, int | float) and 0 < self.ema < 1):
+            raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema!r}.")
         if self.strategy not in ("auto", "ddp"):
             raise InputError(f"Expected trainer.strategy to be auto or ddp, but got {self.strategy!r}.")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from liverattn.errors import InputError, InputListError
 from liverattn.files import digest, replacing, write_json
 
 TABLE_1 = {"none": 258, "angioma": 17, "metastasis": 48, "hcc": 6, "cyst": 30, "fnh": 8}
+OWN = re.compile(r"[0-9a-f]{12}|\..*")  # sets by their digests, and hidden files
 GENERATOR_VERSION = 1  # raise it when the same seed gives other images
 
 
@@ -47,15 +49,26 @@ class PhantomSource:
         """Render what is missing and return the cases.
 
         Raises:
-            InputError: Counts are negative, of an unknown kind, or add up to nothing.
+            InputError: Counts are negative, of an unknown kind, or add up to nothing; or the folder holds other files.
         """
         kinds = self._kinds()
+        self._refuse_folder_of_others()
         folder = Path(self.root) / digest([GENERATOR_VERSION, sorted(self.counts.items()), self.seed])[:12]
         jobs = [(folder / f"{i:05d}.png", kind, (self.seed, i)) for i, kind in enumerate(kinds)]
         missing = [job for job in jobs if not (job[0].exists() and job[0].with_suffix(".json").exists())]
         _render_all(missing, self.workers)
         rows = [_row(path, kind) for path, kind, _ in jobs]
         return check_manifest(pd.DataFrame(rows), folder, f"The phantom set {folder}")
+
+    def _refuse_folder_of_others(self) -> None:
+        """Whoever names a folder of images and forgets ``data=`` would get phantoms among them, and train on these."""
+        root = Path(self.root)
+        entries = root.iterdir() if root.exists() else ()
+        if others := sorted(entry.name for entry in entries if not OWN.fullmatch(entry.name)):
+            raise InputError(
+                f"data=phantom renders into the folder {root}, which holds other files ({others[0]}, ...). For images "
+                "of your own say what they are: data=manifest data.manifest=cases.csv, or data=coco, voc, yolo, aul."
+            )
 
     def _kinds(self) -> list[str]:
         valid = ("none", *LESION_TYPES)
