@@ -1,9 +1,9 @@
 """Any source to a checked manifest, prepared images and a report: ``python -m liverattn.prepare data=...``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import build, verb
 from liverattn.errors import InputError, UnlabeledError
@@ -26,12 +26,25 @@ def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
     """
     from liverattn.data.cache import prepare_cases
     from liverattn.data.duplicates import merge_patients, near_duplicates
-    from liverattn.data.sources import without
+    from liverattn.data.exclusion import leaving_out
 
-    manifest, cache = without(build(cfg.data.source).manifest(), cfg.data.exclude), Path(cfg.paths.cache)
+    with leaving_out(excluded(cfg)):
+        manifest, cache = build(cfg.data.source).manifest(), Path(cfg.paths.cache)
     if cfg.data.group_duplicates:
         manifest = merge_patients(manifest, near_duplicates(manifest, cache))
     return manifest, prepare_cases(manifest, build(cfg.data.preprocessing), cache)
+
+
+def excluded(cfg: DictConfig) -> list[Any]:
+    """The names of ``data.exclude``, as Hydra read them."""
+    from liverattn.data.exclusion import exclude_option
+
+    names = cfg.data.exclude
+    if not OmegaConf.is_list(names):
+        raise InputError(
+            f"Expected data.exclude to be a list of image_ids, but got {names!r}. Write {exclude_option([str(names)])}"
+        )
+    return list(names)
 
 
 def show(manifest: "Manifest", audited: "Audit") -> None:

@@ -93,6 +93,7 @@ def test_unusable_images_are_named_all_at_once_and_the_others_stay_prepared(comm
     (folder / "1.png").write_bytes(whole)
     assert command(prepare.main, *data, "data.exclude=[case2]").status == 0
     assert len(set((folder / "outputs" / "prepared").rglob("*.safetensors")) - prepared) == 1
+    assert_refused(command(prepare.main, *data, "data.exclude=12"), "data.exclude to be a list", """["12"]""")
 
     (folder / "3.png").write_bytes(b"")
     Image.fromarray(np.full((1, 1), 9, np.uint8)).save(folder / "4.png")

@@ -24,6 +24,7 @@ from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from liverattn.data.exclusion import exclude_option
 from liverattn.data.images import ImageError, decode_grey, file_bytes
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
@@ -105,6 +106,7 @@ def prepare_cases(
     """
     cv2.setNumThreads(0)  # the cores are taken
     table, columns, problems = manifest.table, _Columns(len(manifest.table)), list[str]()
+    unusable = list[str]()
     settings = preprocessing.settings()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
 
@@ -129,6 +131,7 @@ def prepare_cases(
         for index, result in enumerate(shown):
             if isinstance(result, str):
                 problems.append(result)
+                unusable.append(table.at[index, "image_id"])
             else:
                 columns.put(index, result)
     finally:
@@ -137,7 +140,7 @@ def prepare_cases(
         raise InputListError(
             f"{len(problems)} image(s) cannot be used",
             problems,
-            "Replace these files, or leave the cases out with data.exclude=[image_id,...]. "
+            f"Replace these files, or leave the cases out too: {exclude_option(unusable)}. "
             "The other images are prepared and stay so.",
         )
     return columns.opened(manifest, preprocessing, folder)

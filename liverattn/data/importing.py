@@ -13,6 +13,7 @@ import pandas as pd
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings
 from liverattn.data.classes import MEANINGS, ClassTable, Meaning, judge
+from liverattn.data.exclusion import left_out
 from liverattn.data.image_files import ImageFiles, natural_order
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.manifest import Manifest, check_manifest
@@ -100,6 +101,7 @@ class _Cases:
     def __init__(self, source: ImportedSource, root: Path, images: ImageFiles, findings: Findings) -> None:
         self.source, self.root, self.images, self.findings = source, root, images, findings
         self.classes = ClassTable(source.classes)
+        self.left_out: frozenset[str] = frozenset()
         self.patient = _pattern(source.patient)
         if source.unlisted not in (None, "lesion_free", "ignore"):
             raise InputError(f"Expected data.unlisted to be lesion_free, ignore or null, but got {source.unlisted!r}.")
@@ -117,6 +119,7 @@ class _Cases:
         if not found and not self.findings.errors:
             self.findings.errors.append("the annotations name no image that somebody has annotated")
         names = _identifiers(list(found))
+        self.left_out = left_out(list(names.values()))
         kept = [self._row(path, names[path], found[path]) for path in sorted(found, key=natural_order)]
         rows = [row for row in kept if row is not None]
         if self.source.unlisted is None:
@@ -163,6 +166,8 @@ class _Cases:
             )
 
     def _row(self, path: str, name: str, image: AnnotatedImage) -> dict[str, Any] | None:
+        if name in self.left_out:
+            return {"image_id": name, "path": path, "lesion": None}  # nothing else is looked at
         try:
             if not all(self.classes.knows(said) for said in _names(image)):
                 return None  # said already

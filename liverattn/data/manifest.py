@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
 from liverattn.data.box_cells import box_problem, parse_boxes, shortened
+from liverattn.data.exclusion import left_out
 from liverattn.data.image_files import stays_inside
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
@@ -161,7 +162,7 @@ def check_manifest(
     *,
     open_images: bool = True,
 ) -> Manifest:
-    """Check a table of cases against every invariant and convert it.
+    """Check a table of cases against every invariant and convert it; cases of ``data.exclude`` are left out unchecked.
 
     Args:
         table: Cells as text, missing ones as None; the columns of the module's docstring, others are ignored with a
@@ -173,8 +174,9 @@ def check_manifest(
         open_images: Look at the images as well; else only at where they lie.
 
     Raises:
-        InputError: Columns are absent, or any row breaks a rule or its image is absent or unreadable. The message lists
-            every violation with its row (of a spreadsheet: the header is row 1), column and value.
+        InputError: Columns are absent, ``data.exclude`` names none of the cases, or any row breaks a rule or its image
+            is absent or unreadable. The message lists every violation with its row (of a spreadsheet: the header is row
+            1), column and value.
     """
     missing = [column for column in REQUIRED if column not in table]
     if missing:
@@ -185,6 +187,7 @@ def check_manifest(
     if table.empty:
         raise InputError(f"{name} has no rows. Add one row per image.")
     text = _as_text(table)
+    text = text[~text["image_id"].isin(left_out(text["image_id"]))]
     violations = _violations(text)
     for row, file, cell in zip(text.index, text["path"], text["boxes"], strict=True):
         violation = _file_violation(root, file, cell, opened=open_images)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from liverattn.data.images import image_size
 from liverattn.data.manifest import Manifest
-from liverattn.data.sources import phantom, without
+from liverattn.data.sources import phantom
 from liverattn.data.sources.aul import AulSource
 from liverattn.data.sources.phantom import TABLE_1, PhantomSource
 from liverattn.data.sources.table import TableSource
@@ -239,18 +239,6 @@ def test_the_users_table(cases: Callable[..., Manifest], tmp_path: Path, monkeyp
     manifest = TableSource(path="~/cases.csv").manifest()
     assert manifest.root == tmp_path
     assert manifest.table["image_id"].tolist() == expected.table["image_id"].tolist() == [f"case{i}" for i in range(4)]
-
-
-def test_cases_are_left_out_by_name(cases: Callable[..., Manifest]) -> None:
-    manifest = cases(4)
-    kept = without(manifest, ["case1", "case3"])
-    assert kept.table["image_id"].tolist() == ["case0", "case2"]
-    assert kept.table.index.tolist() == [0, 1]
-    assert len(without(manifest, [])) == len(manifest) == 4
-    with pytest.raises(InputError, match="names cases that are not in the data: case4, x"):
-        without(manifest, ["x", "case1", "case4"])
-    with pytest.raises(InputError, match="leaves no case"):
-        without(manifest, [f"case{i}" for i in range(4)])
 
 
 def test_json_of_phantoms_tells_where_vessels_are(rendered: Path) -> None:

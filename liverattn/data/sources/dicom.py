@@ -17,6 +17,7 @@ from rich.progress import track
 
 from liverattn.data.box_cells import parse_boxes
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
+from liverattn.data.exclusion import left_out
 from liverattn.data.images import ImageError
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import read_cells
@@ -69,7 +70,7 @@ class DicomSource:
             cases.to_csv(temporary, index=False)
         warnings = [f"{counted.pop(BURNT_IN)} {BURNT_IN}"] if BURNT_IN in counted else []
         notes = [f"{count} {what}" for what, count in sorted(counted.items())]
-        blank = int(cases["lesion"].isna().sum())
+        blank = int((cases["lesion"].isna() & ~cases["image_id"].isin(left_out(cases["image_id"]))).sum())
         if blank:
             raise UnlabeledError("\n".join([*notes, *warnings, _awaited(table, len(cases), blank)]))
         return check_manifest(cases, folder, str(table), warnings, notes)
