@@ -8,6 +8,7 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -187,11 +188,25 @@ class MlflowTracking:
         """The prediction table as it may leave the run folder: names of images and patients replaced by hashes."""
         if self.identifiers:
             return table
-        hashed = {
-            name: [hashlib.sha256(str(value).encode()).hexdigest()[:12] for value in table[name]]
-            for name in ("image_id", "patient_id")
-        }
-        return table.assign(**hashed)
+        return table.assign(**{name: _hashes(table[name]) for name in ("image_id", "patient_id")})
+
+    def shared_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A run's configuration as it may leave the run folder: ``data.exclude`` names images, too."""
+        data = config["data"]
+        if self.identifiers or not data["exclude"]:
+            return config
+        return {**config, "data": {**data, "exclude": _hashes(data["exclude"])}}
+
+    def shared_command(self, command: str) -> str:
+        """A command as it may leave this machine: without what ``data.exclude`` holds."""
+        if self.identifiers:
+            return command
+        words = [(word, *word.partition("=")) for word in shlex.split(command)]
+        return shlex.join(f"{option}=..." if "exclude" in word else word for word, option, *_ in words)
+
+
+def _hashes(names: Iterable[Any]) -> list[str]:
+    return [hashlib.sha256(str(name).encode()).hexdigest()[:12] for name in names]
 
 
 def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -282,6 +297,10 @@ class NoTracking:
     def shared_predictions(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table as it is; it goes nowhere."""
         return table
+
+    def shared_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The configuration as it is; it goes nowhere."""
+        return config
 
 
 Tracking = MlflowTracking | NoTracking

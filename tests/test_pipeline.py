@@ -201,6 +201,23 @@ def test_mlflow_gets_curves_results_and_no_patient(command: Command, tiny: list[
     assert not shared["image_id"].str.startswith("phantom").any() and len(shared) == len(run.read_predictions())
 
 
+def test_mlflow_does_not_get_the_names_of_cases_that_were_left_out(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    name, outputs = "phantom-00003", tmp_path / "outputs"
+    assert command(train.main, *tiny, "trainer.max_epochs=1", f"data.exclude=[{name}]").status == 0
+    run = only_run(outputs)
+    assert read_copy(run.copy("lesion")).config["data"]["exclude"] == [name]
+    assert name in run.config.read_text() and not (run.path / "upload").exists()
+    (uploaded,) = (outputs / "mlartifacts").rglob("lesion.ckpt")
+    copy = read_copy(uploaded)
+    assert copy.weights.keys() == read_copy(run.copy("lesion")).weights.keys()
+    assert len(copy.config["data"]["exclude"]) == 1
+    shared = [path for path in (outputs / "mlartifacts").rglob("*") if path.is_file()]
+    for path in [outputs / "mlflow.db", *shared]:
+        assert name.encode() not in path.read_bytes(), path
+
+
 def test_a_run_killed_while_it_finished_goes_on_with_other_workers_in_the_same_mlflow_run(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -33,6 +33,19 @@ def test_patients_are_hashed_unless_switched_on(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(MlflowTracking(folder="x", identifiers=True).shared_predictions(TABLE), TABLE)
 
 
+def test_what_is_left_out_is_not_named_either() -> None:
+    config = {"data": {"name": "manifest", "exclude": ["anna-1", 12]}, "seed": 0}
+    command = "python -m liverattn.train -m '++data.exclude=[\"anna (1)\"]' protocol.fold=0,1"
+    shared = MlflowTracking(folder="x").shared_config(config)
+    hashes = MlflowTracking(folder="x").shared_predictions(TABLE)["image_id"]
+    assert shared["data"]["exclude"][0] == hashes[0] and len(shared["data"]["exclude"]) == 2
+    assert shared["seed"] == 0 and config["data"] == {"name": "manifest", "exclude": ["anna-1", 12]}
+    said = MlflowTracking(folder="x").shared_command(command)
+    assert said == "python -m liverattn.train -m ++data.exclude=... protocol.fold=0,1"
+    named = MlflowTracking(folder="x", identifiers=True)
+    assert named.shared_config(config) == config and named.shared_command(command) == command
+
+
 def test_parameters_are_flat_and_short() -> None:
     flat = flat_parameters({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": "x" * 9000, "g": {}})
     assert flat == {"a.b": "1", "a.c.d": "[1, 2]", "e": "None", "f": "x" * 500, "g": "{}"}

@@ -101,7 +101,7 @@ def open_parent(tracking: Tracking, sweep: Sweep) -> ParentRun | None:
         if found:
             client.update_run(found[0].info.run_id, status="RUNNING")
             return ParentRun(client, experiment, found[0].info.run_id, sweep)
-        run = client.create_run(experiment, tags=_parent_tags(sweep), run_name=f"sweep {sweep.name}")
+        run = client.create_run(experiment, tags=_parent_tags(sweep, tracking), run_name=f"sweep {sweep.name}")
     except MlflowException as error:
         raise InputError(
             f"MLflow at {tracking.address} cannot be used: {error}. Correct MLFLOW_TRACKING_URI (or tracking.uri), or "
@@ -110,14 +110,14 @@ def open_parent(tracking: Tracking, sweep: Sweep) -> ParentRun | None:
     return ParentRun(client, experiment, run.info.run_id, sweep)
 
 
-def _parent_tags(sweep: Sweep) -> dict[str, str]:
+def _parent_tags(sweep: Sweep, tracking: MlflowTracking) -> dict[str, str]:
     names = [name for name in sweep.cells[0].tags if name not in ("repeat", "fold", "settings")]
     held = {name: sorted({cell.tags[name] for cell in sweep.cells}) for name in names}
     return {
         "sweep": sweep.id,
         "sweep_key": sweep.key,
         "cells": str(len(sweep.cells)),
-        "command": sweep.command,
+        "command": tracking.shared_command(sweep.command),
         **{name: "; ".join(values) for name, values in held.items()},
     }
 

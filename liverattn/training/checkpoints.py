@@ -181,6 +181,13 @@ class WholeFiles(TorchCheckpointIO):
                 _link(path, temporary)
 
 
+def with_config(path: Path, config: Mapping[str, Any], target: Path) -> Path:
+    """Copy a task checkpoint with another configuration in it, such as one that names no images."""
+    content = torch.load(path, "cpu", weights_only=True)
+    torch.save({**content, "config": dict(config)}, target)
+    return target
+
+
 def _link(path: Path, name: Path) -> None:
     try:
         name.hardlink_to(path)

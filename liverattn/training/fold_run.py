@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from liverattn.data.augmentation import Augmentation
@@ -27,7 +28,7 @@ from liverattn.models.classifier import LesionClassifier
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder, write_table
 from liverattn.tracking import Tracking, flat_parameters, versions
-from liverattn.training.checkpoints import LastCheckpoint, TaskCopies
+from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, with_config
 from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware
 from liverattn.training.module import LesionModule
@@ -119,7 +120,7 @@ class FoldRun:
         logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
         if logger is not None and logger.run_id != known:  # MLflow refuses parameters that changed, such as places
             self.run.update_record(mlflow_run_id=logger.run_id)
-            logger.log_hyperparams(flat_parameters(self.config))
+            logger.log_hyperparams(flat_parameters(self.tracking.shared_config(self.config)))
         return logger
 
     def _fit(self, logger: Any) -> float:
@@ -231,14 +232,18 @@ class FoldRun:
     def _track(self, logger: Any, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         if logger is None:
             return
-        upload = self.run.path / "upload"
+        upload, config = self.run.path / "upload", self.tracking.shared_config(self.config)
         upload.mkdir(exist_ok=True)
+        (upload / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         write_json(upload / "environment.json", versions())
         write_json(upload / "metrics.json", metrics)
         self.tracking.shared_predictions(predictions).to_parquet(upload / "predictions.parquet", index=False)
         files: dict[Path, str | None] = {path: None for path in sorted(upload.iterdir())}
-        files |= {self.run.path / name: None for name in ("config.yaml", "roc.png", "attention.png")}
-        files |= {path: "checkpoints" for task in self.tasks if (path := self.run.copy(task.name)).exists()}
+        files |= {self.run.path / name: None for name in ("roc.png", "attention.png")}
+        copies = [path for task in self.tasks if (path := self.run.copy(task.name)).exists()]
+        if config != self.config:
+            copies = [with_config(path, config, upload / path.name) for path in copies]
+        files |= dict.fromkeys(copies, "checkpoints")
         self.tracking.upload(logger, files, self._final_numbers(metrics["protocols"]))
         for path in upload.iterdir():
             path.unlink()
