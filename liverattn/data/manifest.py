@@ -1,14 +1,15 @@
 """The table of cases: the only definition of a case.
 
-One row per case (one image). Columns: ``image_id`` (unique), ``path`` (relative to the manifest, never outside its
-root), ``patient_id`` (groups a split; defaults to ``image_id``), ``lesion`` {0, 1}, ``malignant`` {0, 1, blank},
+One row per case (one image). Columns: ``image_id`` (unique), ``path`` (unique; relative to the manifest, never outside
+its root), ``patient_id`` (groups a split; defaults to ``image_id``), ``lesion`` {0, 1}, ``malignant`` {0, 1, blank},
 ``type`` (one of :data:`LESION_TYPES` or blank), ``boxes`` (JSON ``[[x0, y0, x1, y1], ...]``, original pixels,
 half-open), optional ``site``. Blank means unknown on a lesion case, and "none" on a lesion-free one.
 """
 
 import json
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,16 @@ def _file_violation(root: Path, file: Any, cell: Any, *, opened: bool) -> tuple[
     return None
 
 
+def _listed_again(text: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
+    """Images of more rows than one: as two patients' they would lie on both sides of a split."""
+    first: dict[str, int] = {}
+    for row, file in text["path"].dropna().items():
+        other = first.setdefault(posixpath.normpath(file), row)
+        if other != row:
+            place = f"row {other + FIRST_ROW} (image_id {text.at[other, 'image_id']!r})"
+            yield row, "path", f"is the same image as in {place}: each may be listed once"
+
+
 def check_manifest(
     table: pd.DataFrame,
     root: Path,
@@ -171,7 +182,7 @@ def check_manifest(
         name: What the messages call the table: usually its file.
         warnings: Passed on.
         notes: Passed on.
-        open_images: Look at the images as well; else only at where they lie.
+        open_images: Look at the images as well, and that none is listed twice; else only at where they lie.
 
     Raises:
         InputError: Columns are absent, ``data.exclude`` names none of the cases, or any row breaks a rule or its image
@@ -192,6 +203,8 @@ def check_manifest(
     for row, file, cell in zip(text.index, text["path"], text["boxes"], strict=True):
         violation = _file_violation(root, file, cell, opened=open_images)
         violations += [] if violation is None else [(row, *violation)]
+    if open_images:
+        violations += _listed_again(text)
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
         raise InputListError(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again.")

@@ -148,6 +148,19 @@ def test_unusable_images_are_named(table: Write, tmp_path: Path) -> None:
     ]
 
 
+def test_an_image_is_listed_once(table: Write) -> None:
+    path = table("1,a.png,p1,0,,,,", "2,b.png,p2,0,,,,", "3,./a.png,p3,0,,,,", "4,.//b.png,p4,0,,,,", "5,,,0,,,,")
+    assert problems(path) == [
+        "row 4 (image_id '3'), column 'path', value './a.png': "
+        "is the same image as in row 2 (image_id '1'): each may be listed once",
+        "row 5 (image_id '4'), column 'path', value './/b.png': "
+        "is the same image as in row 3 (image_id '2'): each may be listed once",
+        "row 6 (image_id '5'), column 'path', value blank: must not be blank",
+    ]
+    frame = pd.DataFrame({"image_id": ["1", "2"], "path": ["a.png", "a.png"], "lesion": ["0", "0"]})
+    assert len(check_manifest(frame, path.parent, "to predict", open_images=False)) == 2
+
+
 def test_long_cells_are_cut_in_messages(table: Write) -> None:
     deep, wide = problems(table(f"1,a.png,,1,,,{'[' * 100_000},", f'2,b.png,,1,,,"[[1,2,3,1{"0" * 400}]]",'))
     assert deep.endswith("is not a list of boxes (nested too deeply)")
