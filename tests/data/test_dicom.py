@@ -233,6 +233,68 @@ def test_without_labels_a_table_awaits_them(save: Saver, tmp_path: Path) -> None
     assert read_grey(manifest.root / manifest.table.at[0, "path"]).shape == (32, 40)
 
 
+def test_what_a_person_filled_in_outlives_the_absence_of_its_file(save: Saver, tmp_path: Path) -> None:
+    files = [save(name, noise(32, 40)) for name in ("a.dcm", "b.dcm")]
+    with pytest.raises(UnlabeledError):
+        source(tmp_path).manifest()
+    (table,) = (tmp_path / "out").rglob("cases.csv")
+    cells = pd.read_csv(table, dtype=object)
+    cells.assign(lesion=["1", "0"], boxes=["[[1, 2, 9, 9]]", ""], reader=["Ann", "Bo"]).to_csv(table, index=False)
+    manifest = source(tmp_path).manifest()
+    assert f"{table}: column(s) not used: reader" in manifest.warnings
+    names = manifest.table["image_id"].tolist()
+    absent = table.with_name("absent.csv")
+
+    files[0].rename(tmp_path / "a.dcm")
+    for _ in range(2):
+        left = source(tmp_path).manifest()
+        assert left.table["image_id"].tolist() == names[1:] == pd.read_csv(table)["image_id"].tolist()
+        assert f"1 row(s) of files that are not there now are kept in {absent}" in left.notes
+    (tmp_path / "a.dcm").rename(files[0])
+    back = source(tmp_path).manifest()
+    assert back.table["image_id"].tolist() == names and not absent.exists()
+    assert back.table["lesion"].tolist() == [1, 0] and back.table.at[0, "boxes"].tolist() == [[1, 2, 9, 9]]
+    assert pd.read_csv(table)["reader"].tolist() == ["Ann", "Bo"]
+
+    cells.drop(columns="image_id").to_csv(table, index=False)
+    with pytest.raises(InputError, match="has no column image_id"):
+        source(tmp_path).manifest()
+
+
+def test_rows_of_one_file_are_joined(save: Saver, tmp_path: Path) -> None:
+    save("a.dcm", noise(32, 40))
+    save("b.dcm", noise(32, 40))
+    rows = ['a.dcm,1,0,cyst,"[[1, 2, 9, 9]]"', "b.dcm,0,,,", ' a.dcm , 1 ,0,cyst,"[[20, 2, 30, 9]]"']
+    manifest = labeled(tmp_path, *rows)
+    boxes = manifest.table.set_index("lesion").at[1, "boxes"]
+    assert boxes.tolist() == [[1, 2, 9, 9], [20, 2, 30, 9]]
+    with pytest.raises(InputListError) as caught:
+        labeled(tmp_path, "a.dcm,1,,cyst,", "b.dcm,0,,,", "b.dcm,1,,,", "a.dcm,1,,,")
+    assert caught.value.problems == (
+        "row(s) 2, 5 (file 'a.dcm'): rows of one file differ in type: blank, 'cyst'",
+        "row(s) 3, 4 (file 'b.dcm'): rows of one file differ in lesion: '0', '1'",
+    )
+
+
+def test_boxes_outside_the_region_are_told_as_they_were_written(save: Saver, tmp_path: Path) -> None:
+    save("a.dcm", noise(32, 40), SequenceOfUltrasoundRegions=[region(4, 2, 35, 29)])
+    save("b.dcm", noise(32, 40))
+    with pytest.raises(InputListError) as caught:
+        labeled(tmp_path, 'a.dcm,1,,,"[[3, 5, 20, 20]]"', 'b.dcm,1,,,"[[0, 0, 41, 9]]"')
+    assert caught.value.problems == (
+        "row(s) 2 (file 'a.dcm'): box [3.0, 5.0, 20.0, 20.0] reaches outside [4, 2, 36, 30], "
+        "the part of the frame that is used",
+        "row(s) 3 (file 'b.dcm'): box [0.0, 0.0, 41.0, 9.0] reaches outside [0, 0, 40, 32], "
+        "the part of the frame that is used",
+    )
+
+
+def test_columns_of_the_labels_that_are_not_used_are_mentioned(save: Saver, tmp_path: Path) -> None:
+    save("a.dcm", noise(32, 40))
+    manifest = labeled(tmp_path, "a.dcm,0,Z", header="file,lesion,patient_id")
+    assert f"{tmp_path / 'labels.csv'}: column(s) not used: patient_id" in manifest.warnings
+
+
 def test_damaged_files_are_all_named_and_the_others_converted(save: Saver, tmp_path: Path) -> None:
     good = save("good.dcm", noise(32, 40))
     (good.parent / "cut.dcm").write_bytes(good.read_bytes()[:-50])
@@ -267,7 +329,7 @@ def test_labels_that_do_not_fit(save: Saver, tmp_path: Path) -> None:
         labeled(tmp_path, "a.dcm,0,,,", "b.dcm,0,,,")
     with pytest.raises(InputError, match="needs the columns file and lesion"):
         labeled(tmp_path, "a.dcm,0", header="name,lesion")
-    with pytest.raises(InputError, match=r"file 'a.dcm': boxes box .* is empty or inverted"):
+    with pytest.raises(InputError, match=r"row\(s\) 2 \(file 'a.dcm'\): boxes box .* is empty or inverted"):
         labeled(tmp_path, 'a.dcm,1,,,"[[5, 5, 1, 9]]"')
     with pytest.raises(InputError, match=r"data\.frames to be first, middle or all, but got 'last'"):
         source(tmp_path, frames="last").manifest()

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,18 +14,18 @@ from PIL import Image
 from pydicom.misc import is_dicom
 from rich.progress import track
 
-from liverattn.data.box_cells import parse_boxes
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
+from liverattn.data.dicom_labels import LABELS, Labels, cell, read_labels
 from liverattn.data.exclusion import left_out
 from liverattn.data.images import ImageError
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
+from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError, InputListError, UnlabeledError
 from liverattn.files import digest, replacing
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
 BURNT_IN = "DICOM file(s) may show the patient's identity in their pixels: look before you share the images"
-LABELS = ("lesion", "malignant", "type", "boxes", "site")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,8 @@ class DicomSource:
         folder: Where converted images and their table go, one folder per ``root`` and ``frames`` below it.
         frames: Of multi-frame files: ``first``, ``middle`` or ``all`` (which share their patient).
         labels: Table with the columns ``file`` (relative to ``root``), ``lesion``, and any of ``malignant``, ``type``,
-            ``boxes`` (in the pixels of the DICOM frame), ``site``; None: the column ``lesion`` of the converted images'
-            own table, which a person fills in.
+            ``boxes`` (in the pixels of the DICOM frame), ``site``, one row per file or per box; None: the column
+            ``lesion`` of the converted images' own table, which a person fills in.
     """
 
     root: str
@@ -64,24 +63,24 @@ class DicomSource:
         folder = Path(self.folder) / f"dicom-{digest([str(root.resolve()), self.frames])[:8]}"
         counted: Counter[str] = Counter()
         rows = self._rows(root, folder, counted)
-        table = folder / "cases.csv"
-        cases = _with_labels(rows, table, self._label_rows())
-        with replacing(table) as temporary:
-            cases.to_csv(temporary, index=False)
-        warnings = [f"{counted.pop(BURNT_IN)} {BURNT_IN}"] if BURNT_IN in counted else []
+        labels, warnings = self._labels({row["file"]: row["window"] for row in rows})
+        table, absent = folder / "cases.csv", folder / "absent.csv"
+        known = _known(table, absent)
+        cases = _with_labels(rows, labels, known)
+        gone = known[~known["image_id"].isin(cases["image_id"])]
+        _write(gone, absent)  # what was said of these files, should they come back
+        _write(cases, table)
+        if len(gone):
+            counted[f"row(s) of files that are not there now are kept in {absent}"] = len(gone)
+        warnings += [f"{counted.pop(BURNT_IN)} {BURNT_IN}"] if BURNT_IN in counted else []
         notes = [f"{count} {what}" for what, count in sorted(counted.items())]
         blank = int((cases["lesion"].isna() & ~cases["image_id"].isin(left_out(cases["image_id"]))).sum())
         if blank:
             raise UnlabeledError("\n".join([*notes, *warnings, _awaited(table, len(cases), blank)]))
         return check_manifest(cases, folder, str(table), warnings, notes)
 
-    def _label_rows(self) -> dict[str, dict[str, Any]]:
-        if self.labels is None:
-            return {}
-        table = read_cells(Path(self.labels).expanduser())
-        if not {"file", "lesion"} <= set(table.columns):
-            raise InputError(f"{self.labels} needs the columns file and lesion. Found: {', '.join(table.columns)}.")
-        return {str(row["file"]).strip(): row for row in table.to_dict("records")}
+    def _labels(self, windows: Mapping[str, Window]) -> tuple[dict[str, Labels], list[str]]:
+        return ({}, []) if self.labels is None else read_labels(Path(self.labels).expanduser(), windows)
 
     def _rows(self, root: Path, folder: Path, counted: Counter[str]) -> list[dict[str, Any]]:
         key = _key(Path(self.folder) / "key")
@@ -119,7 +118,7 @@ class DicomSource:
                 "path": target.relative_to(folder).as_posix(),
                 "patient_id": patient,
                 "file": name,
-                "corner": (0, 0) if file.window is None else file.window[:2],
+                "window": file.window or (0, 0, file.header.Columns, file.header.Rows),
             }
 
 
@@ -171,26 +170,31 @@ def _awaited(table: Path, cases: int, blank: int) -> str:
     )
 
 
-def _with_labels(rows: list[dict[str, Any]], table: Path, labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _known(*tables: Path) -> pd.DataFrame:
+    """What was filled in before, columns of a person's own too; of an image in several tables the first one's row."""
+    found = {path: read_cells(path) for path in tables if path.exists()}
+    for path, cells in found.items():
+        if "image_id" not in cells:
+            raise InputError(f"{path} has no column image_id. Put it back, or remove the table: it is made again.")
+    known = pd.concat(found.values()) if found else pd.DataFrame(columns=list(COLUMNS))
+    return known.drop_duplicates("image_id").fillna("")
+
+
+def _with_labels(rows: list[dict[str, Any]], labels: Mapping[str, Labels], known: pd.DataFrame) -> pd.DataFrame:
     """The cases' table: given labels first, else those that a person filled in before."""
-    strangers = sorted(set(labels) - {row["file"] for row in rows})
-    if strangers:
-        raise InputListError("data.labels names files that are not among the DICOM files", strangers)
-    before = {} if not table.exists() else {row["image_id"]: row for row in read_cells(table).to_dict("records")}
+    before = {row["image_id"]: row for row in known.to_dict("records")}
+    own = [column for column in known if column not in COLUMNS]
     filled = []
     for row in rows:
-        given = labels.get(row["file"])
-        known = before.get(row["image_id"], {}) if given is None else given
-        said = {column: str(known.get(column) or "").strip() or None for column in LABELS}
-        if given is not None and said["boxes"] is not None:
-            said["boxes"] = _moved(said["boxes"], row)
-        filled.append({column: row.get(column) for column in COLUMNS} | said)
-    return pd.DataFrame(filled, columns=list(COLUMNS), dtype=object)
+        old = before.get(row["image_id"], {})
+        said = labels.get(row["file"]) or {column: cell(old, column) for column in LABELS}
+        filled.append({column: row.get(column) for column in COLUMNS} | said | {name: cell(old, name) for name in own})
+    return pd.DataFrame(filled, columns=[*COLUMNS, *own], dtype=object)
 
 
-def _moved(boxes: str, row: Mapping[str, Any]) -> str:
-    x, y = row["corner"]
-    try:
-        return json.dumps((parse_boxes(boxes) - (x, y, x, y)).tolist())
-    except ValueError as error:
-        raise InputError(f"data.labels, file {row['file']!r}: boxes {error}.") from None
+def _write(cells: pd.DataFrame, path: Path) -> None:
+    if len(cells):
+        with replacing(path) as temporary:
+            cells.to_csv(temporary, index=False)
+    else:
+        path.unlink(missing_ok=True)
