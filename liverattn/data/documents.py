@@ -44,6 +44,24 @@ def read_json(path: Path, form: type[Content], findings: Findings) -> Content | 
     return None
 
 
+def read_part(value: object, form: type[Content], place: str) -> Content:
+    """Part of a document that shows only when it is read what it is.
+
+    Args:
+        value: The part.
+        form: What it must be.
+        place: Where it stands, for the message.
+
+    Raises:
+        ValueError: It is not; with the first place that is not of the form.
+    """
+    try:
+        return TypeAdapter(form).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        raise ValueError(_described({**problem, "loc": (place, *problem["loc"])})) from None
+
+
 def _described(problem: dict[str, object]) -> str:
     location = problem["loc"]
     assert isinstance(location, tuple)

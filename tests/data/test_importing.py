@@ -415,6 +415,42 @@ def test_labelstudio_shapes_choices_and_annotators(read: Reader, root: Path) -> 
         read("labelstudio", "annotations=own.json")
 
 
+def test_labelstudio_minimal_has_the_names_of_the_users_controls(read: Reader, root: Path) -> None:
+    place = {"x": 50, "y": 50, "width": 25, "height": 12.5, "original_width": 64, "original_height": 48}
+    own = {"annotator": 1, "created_at": "2026-01-02", "patient_id": "p7", "hospital": "Bonn"}
+
+    def minimal(*tasks: dict[str, Any]) -> Manifest:
+        rows = [{"image": f"{name}.png", **own, **task} for name, task in zip("abcdef", tasks, strict=False)]
+        (root / "own.json").write_text(json.dumps(rows))
+        return read("labelstudio", "annotations=own.json", "unlisted=ignore")
+
+    manifest = minimal(
+        {"bbox": [{**place, "rectanglelabels": ["hcc"]}], "rated": [{"rating": 4}]},
+        {"case": "Malignant"},
+        {"shape": [place], "class": [{**place, "labels": ["cyst"]}]},
+        {"case": {"choices": ["hcc", "malignant"]}},
+        {"case": "none"},
+        {},
+    )
+    assert manifest.table["type"].tolist() == ["hcc", None, "cyst", "hcc", None, None]
+    assert manifest.table["lesion"].tolist() == [1, 1, 1, 1, 0, 0]
+    for row in (0, 2):
+        np.testing.assert_allclose(manifest.table.at[row, "boxes"], [[32, 24, 48, 30]])
+    assert set(manifest.table["patient_id"]) == {"p7"}
+    assert "1 image(s) without regions and known choices are taken as lesion-free" in manifest.warnings[0]
+    assert "'hospital' ('Bonn')" in manifest.warnings[0]
+    for message, tasks in {
+        "unknown class 'Zyste' (1 image(s))": [{"case": "none"}, {"case": "Zyste"}],
+        "but JSON-MIN has 'hospital' ('Bonn'), 'case' ('Zyste'): if these are classes": [{"case": "Zyste"}],
+        "holds a 'brushlabels', which cannot be read": [{"b": [{**place, "rle": [1], "brushlabels": ["hcc"]}]}],
+        "holds a 'keypoint', which cannot be read": [{"k": [{"x": 1, "original_width": 64, "original_height": 48}]}],
+        "task [0] b.original_height: Field required": [{"b": [{"x": 1, "original_width": 64}]}],
+    }.items():
+        with pytest.raises(InputListError) as caught:
+            minimal(*tasks)
+        assert message in str(caught.value)
+
+
 def test_cvat_shapes_and_tags(read: Reader, root: Path) -> None:
     shapes = """
       <box label="cyst" xtl="20" ytl="10" xbr="40" ybr="20" rotation="90.0"><attribute name="sure">yes</attribute></box>

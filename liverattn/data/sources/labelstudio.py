@@ -6,15 +6,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, enclosing, rotated, rotated_ellipse
-from liverattn.data.documents import Part, read_json
+from liverattn.data.classes import ClassTable
+from liverattn.data.documents import LONGEST_SHOWN, Part, read_json, read_part
 from liverattn.data.image_files import SUFFIXES, ImageFiles
 from liverattn.data.importing import OUTLINED, PERCENT, ROTATED, ImportedSource
 
 SPOKEN = {"textarea", "rating", "number", "datetime", "taxonomy", "relation", "pairwise", "ranker"}  # no regions
 AREAS = ("rectangle", "ellipse", "polygon")
+PLACED = {"original_width", "x", "points", "rle"}  # only regions have them
+NO_CONTROLS = {"id", "patient_id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
 
 
 class _Value(Part):
@@ -61,24 +64,31 @@ class _Choices(Part):
 
 
 class _Task(Part):
+    model_config = ConfigDict(extra="allow")  # JSON-MIN: the data's fields and the labeling's controls, side by side
     data: dict[str, Any] = Field(default_factory=dict)
     annotations: list[_Annotation] | None = None
-    image: str | None = None  # JSON-MIN from here on
-    label: list[_MinimalRegion] = Field(default_factory=list)
-    choice: str | _Choices | None = None
+
+    def is_minimal(self) -> bool:
+        return self.annotations is None and not self.data
+
+    def fields(self) -> dict[str, Any]:
+        return self.data or self.model_extra or {}
 
     def file(self) -> str:
-        values = [self.image, *self.data.values()]
-        addresses = [_path(value) for value in values if isinstance(value, str)]
-        found = [path for path in addresses if PurePosixPath(path).suffix.lower() in SUFFIXES]
+        found = [_path(value) for value in self.fields().values() if _is_image(value)]
         if not found:
             raise ValueError("names no image")
         return found[0]
 
     def patient(self) -> str | None:
         """Of our own exports."""
-        value = self.data.get("patient_id")
+        value = self.fields().get("patient_id")
         return value if isinstance(value, str) else None
+
+    def said(self) -> list[tuple[str, Any]]:
+        """JSON-MIN: key and value of all that may be a region or a choice; one key may hold several."""
+        lists = {key: value if isinstance(value, list) else [value] for key, value in self.fields().items()}
+        return [(key, value) for key, values in lists.items() if key not in NO_CONTROLS for value in values]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +101,67 @@ class LabelStudioSource(ImportedSource):
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
-        for path in self.exports(root, "*.json"):
-            for i, task in enumerate(read_json(path, list[_Task], findings) or []):
-                try:
-                    yield _annotated(task, findings)
-                except ValueError as error:
-                    findings.errors.append(f"{path}: task [{i}] {error}")
+        tasks = [
+            (f"{path}: task [{i}]", task)
+            for path in self.exports(root, "*.json")
+            for i, task in enumerate(read_json(path, list[_Task], findings) or [])
+        ]
+        minimal = _Minimal([task for _, task in tasks if task.is_minimal()], ClassTable(self.classes))
+        for place, task in tasks:
+            try:
+                yield minimal.annotated(task, findings) if task.is_minimal() else _annotated(task, findings)
+            except ValueError as error:
+                findings.errors.append(f"{place} {error}")
+        minimal.complain(findings)
+
+
+class _Minimal:
+    """Tasks of JSON-MIN, whose keys are the names that the user's labeling gives its controls.
+
+    A choice stands there as a field of the data does, as bare text. A key is a control of choices where any of the
+    tasks has a known class there.
+    """
+
+    def __init__(self, tasks: Sequence[_Task], classes: ClassTable) -> None:
+        said = [(key, value) for task in tasks for key, value in task.said()]
+        self.choices = {"choice"} | {key for key, value in said if isinstance(value, str) and classes.knows(value)}
+        self.is_marked = False
+        self.unmarked = 0
+        self.unknown: dict[str, str] = {}  # what unmarked images have in other keys: by key, the first
+
+    def annotated(self, task: _Task, findings: Findings) -> AnnotatedImage:
+        regions, names, unknown = [], [], {}
+        for key, value in task.said():
+            if isinstance(value, dict) and "choices" in value:
+                names += read_part(value, _Choices, key).choices
+            elif isinstance(value, dict) and any(name in PLACED or name.endswith("labels") for name in value):
+                regions.append(_minimal(value, key))
+            elif isinstance(value, str) and key in self.choices:
+                names += [value] if value else []
+            elif value and isinstance(value, str | dict | list) and not _is_image(value):
+                unknown[key] = repr(value)[:LONGEST_SHOWN]
+        if regions or names:
+            self.is_marked = True
+        else:
+            self.unmarked += bool(unknown)
+            self.unknown = unknown | self.unknown
+        return replace(_image(task.file(), regions, names, findings), patient=task.patient())
+
+    def complain(self, findings: Findings) -> None:
+        """Say what images without regions and choices have besides: it may be what somebody has said of them."""
+        if not self.unknown:
+            return
+        keys = ", ".join(f"{key!r} ({value})" for key, value in self.unknown.items())
+        remedy = "if these are classes, say in data.classes what they mean, or export JSON instead of JSON-MIN"
+        if self.is_marked:
+            findings.warnings.append(
+                f"{self.unmarked} image(s) without regions and known choices are taken as lesion-free, and what else "
+                f"JSON-MIN has of them is passed over: {keys}; {remedy}"
+            )
+        else:
+            findings.errors.append(
+                f"no image has a region or a known choice, but JSON-MIN has {keys}: {remedy}; ignore: they are none"
+            )
 
 
 def _path(address: str) -> str:
@@ -104,12 +169,12 @@ def _path(address: str) -> str:
     return parse_qs(urlsplit(address).query).get("d", [address])[0] if "?d=" in address else address
 
 
+def _is_image(value: object) -> bool:
+    return isinstance(value, str) and PurePosixPath(_path(value)).suffix.lower() in SUFFIXES
+
+
 def _annotated(task: _Task, findings: Findings) -> AnnotatedImage:
-    if task.annotations is None:
-        results = [_minimal(region) for region in task.label]
-        said = task.choice.choices if isinstance(task.choice, _Choices) else [task.choice] if task.choice else []
-        return _image(task.file(), results, said, findings)
-    finished = [annotation for annotation in task.annotations if not annotation.was_cancelled]
+    finished = [annotation for annotation in task.annotations or [] if not annotation.was_cancelled]
     if not finished:
         return AnnotatedImage(task.file(), reviewed=False)
     if len(finished) > 1:
@@ -120,22 +185,30 @@ def _annotated(task: _Task, findings: Findings) -> AnnotatedImage:
     return replace(_image(task.file(), results, said, findings), patient=task.patient())
 
 
-def _kind(region: _Value) -> str:
-    return "polygon" if region.points else "ellipse" if region.radiusX else "rectangle"
-
-
-def _minimal(region: _MinimalRegion) -> _Result:
+def _minimal(value: Mapping[str, Any], key: str) -> _Result:
+    region = read_part(value, _MinimalRegion, key)
+    # JSON-MIN has no identifiers: what two controls have at one place is the shape and the class of one region.
+    place = region.model_dump_json(include={"x", "y", "width", "height", "radiusX", "radiusY", "rotation", "points"})
     width, height = region.original_width, region.original_height
-    return _Result(type=_kind(region), value=region, original_width=width, original_height=height)
+    return _Result(type=_kind(value), id=place, value=region, original_width=width, original_height=height)
+
+
+def _kind(region: Mapping[str, Any]) -> str:
+    named = [name for name in region if name.endswith("labels") and name != "labels"]
+    shapes = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "height": "rectangle"}
+    return next(iter([*named, *(shape for name, shape in shapes.items() if name in region)]), "keypoint")
 
 
 def _image(file: str, results: Sequence[_Result], said: Sequence[str], findings: Findings) -> AnnotatedImage:
-    regions, sizes = [], set()
+    regions, sizes, seen = [], set(), set()
     names = _names_by_region(results)
     for result in results:
         kind = result.type.removesuffix("labels")
         if kind in AREAS and result.original_width is not None and result.original_height is not None:
             size = (result.original_width, result.original_height)
+            if result.id is not None and result.id in seen:
+                continue
+            seen.add(result.id)
             found = names.get(result.id, []) if result.id is not None else result.value.names()
             edges = _edges(kind, result.value, size, findings)
             regions += [Region(name, edges) for name in found] or [Region(None, edges)]
