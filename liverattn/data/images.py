@@ -64,6 +64,20 @@ def image_size(path: Path) -> tuple[int, int]:
         return _checked_size(image)
 
 
+def orientation(path: Path) -> int:
+    """How viewers turn an image, by its EXIF tag: 1 is upright; from the header alone.
+
+    Raises:
+        ImageError: Absent, empty or not an image.
+    """
+    with _open(path) as image:
+        try:
+            found = Image.Image.getexif(image).get(ORIENTATION, 1)  # that of PNG files would decode the pixels
+        except Exception:  # damaged: viewers pass it over, too
+            return 1
+    return found if found in range(1, 9) else 1
+
+
 def _checked_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if min(width, height) < SMALLEST:

@@ -15,7 +15,7 @@ from liverattn.data.annotations import AnnotatedImage, Edges, Findings
 from liverattn.data.classes import MEANINGS, ClassTable, Meaning, judge
 from liverattn.data.exclusion import left_out
 from liverattn.data.image_files import ImageFiles, natural_order
-from liverattn.data.images import ImageError, image_size
+from liverattn.data.images import ImageError, image_size, orientation
 from liverattn.data.manifest import Manifest, check_manifest
 from liverattn.errors import InputError, InputListError
 
@@ -192,8 +192,10 @@ class _Cases:
 
     def _boxes(self, path: str, image: AnnotatedImage, edges: Sequence[Edges]) -> list[Edges]:
         size = image_size(self.root / path)
+        if edges:
+            _refuse_turned(self.root / path)
         if image.size is not None and image.size != size:
-            turned = " (turned by its EXIF orientation: save it upright)" if image.size == size[::-1] else ""
+            turned = " (by a quarter turn: save it upright)" if image.size == size[::-1] else ""
             raise ValueError(
                 f"has {size[0]}x{size[1]} pixels, but was annotated at {image.size[0]}x{image.size[1]}{turned}: "
                 "annotations and images are of different versions"
@@ -219,6 +221,16 @@ class _Cases:
         if match is None or not match[1]:
             raise InputError(f"data.patient={self.source.patient!r} finds no patient in {path!r}.")
         return match[1]
+
+
+def _refuse_turned(path: Path) -> None:
+    # A size tells only quarter turns, and shares of it not even these; tools differ in what they show.
+    turn = orientation(path)
+    if turn != 1:
+        raise ValueError(
+            f"is turned by its EXIF orientation ({turn}), and nothing says whether its boxes are meant for the image "
+            "as stored or as shown: save it upright, look at its boxes in the tool, and export them again"
+        )
 
 
 def _names(image: AnnotatedImage) -> list[str]:

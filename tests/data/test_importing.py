@@ -166,6 +166,32 @@ def test_unknown_classes_are_all_listed_and_can_be_given(read: Reader) -> None:
     assert problems[0].endswith("""with '+data.classes={"fnh": ...}'""")
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize(("tool", "turn"), [("coco", 3), ("yolo", 6)])
+def test_boxes_on_turned_images_are_refused(read: Reader, root: Path, tool: str, turn: int, suffix: str) -> None:
+    for path in (*root.glob("*.png"), root / "cases.csv"):
+        path.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for name, tag in {"boxed": exif, "empty": exif, "upright": Image.Exif()}.items():
+        Image.new("L", (64, 48), 90).save(root / f"{name}.{suffix}", exif=tag)
+    boxed = ("boxed", "upright")
+    if tool == "coco":
+        images = [{"id": name, "file_name": name, "width": 64, "height": 48} for name in (*boxed, "empty")]
+        regions = [{"image_id": name, "category_id": 1, "bbox": [4, 4, 20, 10]} for name in boxed]
+        document = {"images": images, "annotations": regions, "categories": [{"id": 1, "name": "cyst"}]}
+        (root / "x.json").write_text(json.dumps(document))
+    else:
+        (root / "classes.txt").write_text("cyst\n")
+        for name in boxed:
+            (root / f"{name}.txt").write_text("0 .5 .5 .2 .2\n")
+    with pytest.raises(InputListError) as caught:
+        read(tool)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"boxed.{suffix} is turned by its EXIF orientation ({turn})")
+    assert "save it upright" in problem
+
+
 def test_images_are_found_by_the_end_of_their_path(read: Reader, root: Path) -> None:
     for patient in ("P1", "P2"):
         (root / patient).mkdir()
@@ -273,7 +299,7 @@ def test_an_export_of_another_version_of_the_images(read: Reader, root: Path) ->
     assert first.startswith(
         "b.png has 128x96 pixels, but was annotated at 64x48: annotations and images are of different"
     )
-    assert "turned by its EXIF orientation" in second
+    assert "by a quarter turn" in second
 
 
 def test_an_image_that_is_listed_twice(read: Reader, root: Path) -> None:
