@@ -12,7 +12,7 @@ from nicegui.events import GenericEventArguments
 
 from liverattn.annotation.labels import LABEL_KEYS, Box
 from liverattn.annotation.session import Session
-from liverattn.data.images import ImageError, image_size
+from liverattn.data.images import SMALLEST, ImageError, image_size
 from liverattn.errors import InputError
 
 MOVES = {"ArrowRight": 1, " ": 1, "ArrowLeft": -1}
@@ -90,6 +90,8 @@ class Desk:
         """Do something and show it everywhere; what cannot be saved is said on the page."""
         try:
             action()
+        except ImageError:
+            pass  # the page says what is wrong with the image; other cases can still be saved
         except InputError as error:
             self.session.problem = self.session.problem or str(error)
         for page in self.pages:
@@ -111,10 +113,18 @@ class Desk:
         for page in self.pages:
             page.show()
 
+    def trouble(self, case: int) -> str | None:
+        """Why a case's image cannot be shown (any more: it could when the table was opened); None: it can."""
+        try:
+            image_size(self.session.table.image(case))
+        except ImageError as error:
+            return f"{self.session.table.image(case)} cannot be shown: {error}. Put it back and come back to it."
+        return None
+
     def shown(self, case: int) -> dict[str, Any]:
         """What the canvas needs of a case."""
         session = self.session
-        width, height = image_size(session.table.image(case))
+        width, height = (SMALLEST, SMALLEST) if self.trouble(case) else image_size(session.table.image(case))
         boxes = session.table.labels(case).box_list()
         suggested = self.suggested.get(case, []) if self.is_suggesting else []
         return {
@@ -197,8 +207,8 @@ class Page:
         if progress.seconds is not None:
             self.done.text += f", {progress.seconds:.1f} s an image"
         self.frame.style(f"--done: {100 * progress.complete / progress.cases:.1f}%")
-        self.message.text = session.problem or ""
-        self.message.visible = session.problem is not None
+        self.message.text = session.problem or desk.trouble(case) or ""
+        self.message.visible = bool(self.message.text)
         self.saved.visible = session.problem is None
         is_seen = desk.suggester is not None and image_id in desk.suggester.seen
         self.warning.text = "The model was trained on this very image." if is_seen and desk.is_suggesting else ""

@@ -51,8 +51,10 @@ def bound_socket(port: int) -> socket.socket:
         port: 0 takes any free one.
 
     Raises:
-        InputError: The port is taken or not allowed.
+        InputError: The port is taken, not allowed or no number.
     """
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise InputError(f"Expected port to be a whole number, such as 8050, or 0 for any free one, but got {port}.")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -84,7 +86,7 @@ def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
         try:
             png = cv2.imencode(".png", read_grey(desk.session.table.image(case)), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         except ImageError as error:
-            return PlainTextResponse(f"This image cannot be shown: {error}.", 422)
+            return PlainTextResponse(f"{desk.session.table.paths[case]} cannot be shown: {error}.", 422)
         return Response(png.tobytes(), media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     ui.run_with(

@@ -230,6 +230,21 @@ def test_suggestions_are_saved_only_when_accepted(blank: Path) -> None:
     assert session.table.labels(1).lesion == ""
 
 
+def test_an_image_that_vanishes_is_named_and_the_others_go_on(blank: Path) -> None:
+    session = Session(blank)
+    desk = Desk(session, advance=False, suggester=None)
+    (blank.parent / "0.png").unlink()
+    assert (
+        desk.trouble(0)
+        == f"{blank.parent / '0.png'} cannot be shown: the file does not exist. Put it back and come back to it."
+    )
+    assert desk.trouble(1) is None and desk.shown(0)["case"] == 0
+    desk.act(lambda: session.box(0, [[1, 1, 9, 9]]))
+    assert session.problem is None
+    desk.act(lambda: session.box(1, [[1, 1, 9, 9]]))
+    assert read_cells(blank)["lesion"].tolist() == ["", "1", ""]
+
+
 @pytest.fixture
 def client() -> TestClient:
     server = FastAPI()
