@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, verb
+from liverattn.configuration import build, check_text, verb
 from liverattn.errors import InputError
 from liverattn.runs import RunFolder
 
@@ -23,6 +23,13 @@ def main(cfg: DictConfig) -> None:
     from liverattn.annotation.server import HOST, bound_socket, serve
 
     suggester = None
+    for option, value in {
+        "data.manifest": cfg.data.manifest,
+        "data.root": cfg.data.root,
+        "suggest": cfg.suggest,
+    }.items():
+        if value is not None:
+            check_text(option, value)
     if cfg.suggest is not None:
         import torch
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -89,6 +89,28 @@ def build(node: DictConfig, **more: Any) -> Any:
         if isinstance(cause, TypeError | ValueError):
             raise InputError(f"The configuration cannot be used: {error}") from error
         raise
+
+
+def check_text(option: str, value: Any) -> None:
+    """Refuse what is no text where one is meant, such as a path: Hydra reads 5 as a number.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not isinstance(value, str):
+        remedy = f"Give one: {option}=..." if value is None else f"In quotes it is one: '{option}=\"{value}\"'"
+        raise InputError(f"Expected {option} to be a text, but got {'null' if value is None else value}. {remedy}")
+
+
+def check_texts(node: DictConfig) -> None:
+    """:func:`check_text` for every value that is one by the type hints of what the node's ``_target_`` names."""
+    hints = get_type_hints(hydra.utils.get_class(node["_target_"]))
+    written = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(written, dict)
+    for name, value in plain(node).items():
+        if hints.get(name) is str or (hints.get(name) == str | None and value is not None):
+            source = str(written[name])  # such as ${data.root}, by which a person knows it
+            check_text(source[2:-1] if source.startswith("${data.") else name, value)
 
 
 def plain(node: DictConfig | ListConfig) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, verb
+from liverattn.configuration import build, check_texts, verb
 from liverattn.errors import InputError, UnlabeledError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
     from liverattn.data.duplicates import merge_patients, near_duplicates
     from liverattn.data.exclusion import leaving_out
 
+    check_texts(cfg.data.source)
     with leaving_out(excluded(cfg)):
         manifest, cache = build(cfg.data.source).manifest(), Path(cfg.paths.cache)
     if cfg.data.group_duplicates:
@@ -97,6 +98,8 @@ def main(cfg: DictConfig) -> None:
     from liverattn.reporting.check import refusal, write_check
 
     name, folder = cfg.data.name, Path(cfg.paths.outputs) / "checked" / cfg.data.name
+    if not OmegaConf.is_list(cfg.export):
+        raise InputError(f"Expected export to be a list, such as 'export=[coco,labelstudio]', but got {cfg.export}.")
     try:
         manifest, cases = prepared_data(cfg)
     except UnlabeledError as awaited:

@@ -179,6 +179,26 @@ def test_unknown_choices_list_the_valid_ones(command: Command, hospital: Path) -
     assert_refused(command(train.main, *on_manifest(hospital, "optim.frozen=[layer9]")), "layer9", "layer1")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["data=coco", "data.root=/", "data.patient=5"],
+            """data.patient to be a text, but got 5. In quotes it is one: 'd""",
+        ),
+        (["data=coco", "data.root=null"], "Expected data.root to be a text, but got null. Give one: data.root=..."),
+        (["data=manifest", "data.manifest=null"], "Expected data.manifest to be a text, but got null"),
+        (["data=table", "data.manifest=x.xlsx", "data.sheet=2024"], """'data.sheet="2024"'"""),
+        (["data=dicom", "data.root=/", "data.labels=1.5"], "Expected data.labels to be a text, but got 1.5"),
+        (["data=manifest"], "data.manifest"),
+        (["export=null"], "Expected export to be a list, such as 'export=[coco,labelstudio]', but got None"),
+        (["export=coco"], "Expected export to be a list"),
+    ],
+)
+def test_options_of_another_kind(command: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
+    assert_refused(command(prepare.main, *arguments, f"paths.outputs={tmp_path}"), said)
+
+
 def test_an_output_without_positive_labels_is_refused_by_name(command: Command, tiny: list[str]) -> None:
     result = command(train.main, *tiny, "data.tasks.type.outputs=[cyst,hcc]")
     assert_refused(result, "hcc", "data.tasks")

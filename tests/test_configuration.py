@@ -1,5 +1,6 @@
 """Every configuration that ships composes and builds."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def test_every_source_builds(data: str, tmp_path: Path) -> None:
     assert [task for task, value in cfg.data.tasks.items() if value] == (
         ["lesion", "malignancy"] if data == "aul" else ["lesion", "malignancy", "type"]
     )
+
+
+def test_the_documented_values_of_cells_compose() -> None:
+    for page in (FOLDER.parent / "docs" / "data.md", FOLDER / "data" / "table.yaml"):
+        (option,) = re.findall(r"'([^']*data\.values=[^']*)'", page.read_text())
+        cfg = composed("data=table", "data.manifest=x.csv", option, name="prepare")
+        assert list(cfg.data.source["values"].lesion.values()) == [1, 0]
 
 
 @pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
