@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import plain
 from liverattn.errors import InputError
+from liverattn.files import digest
 from liverattn.sweeps.record import Cell, Sweep, known_or_new
 from liverattn.tracking import run_tags
 
@@ -57,8 +58,14 @@ def _cell(overrides: Sequence[str], cfg: DictConfig, common: set[str], outputs: 
         # Relative, so that the outputs can be moved.
         folder=os.path.relpath(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir, outputs),
         epochs=cfg.trainer.max_epochs,
-        tags={**tags, "settings": " ".join(other)},
+        tags={**tags, "settings": " ".join(map(_unnamed, other))},
     )
+
+
+def _unnamed(override: str) -> str:
+    # Settings become names of rows and of metrics in MLflow, which is not to have those of images.
+    option = override.partition("=")[0]
+    return f"{option}={digest(override)[:8]}" if option.lstrip("+") == "data.exclude" else override
 
 
 def _jobs(launcher: DictConfig) -> int:

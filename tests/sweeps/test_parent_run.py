@@ -101,6 +101,19 @@ def test_parent_and_children_of_a_sweep(
     assert (artifacts / "summary.csv").read_text().splitlines()[1].startswith("run,3,3,0.6")
 
 
+def test_a_sweep_names_no_image_in_mlflow(command: Command, tiny: list[str], cells: Cells, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    varied = "data.exclude=[phantom-00003],[phantom-00004]"
+    assert command(train.main, "-m", *tiny, "protocol.fold=0", varied).status == 0
+    assert cells.begun == [0, 0]
+    for path in [outputs / "mlflow.db", *(outputs / "mlartifacts").rglob("*.csv")]:
+        assert b"phantom-0000" not in path.read_bytes(), path
+    _, parent, _ = runs(outputs)
+    assert "data.exclude=..." in parent.data.tags["command"]
+    summary_file = outputs / "mlartifacts" / parent.info.run_id / "artifacts" / "summary.csv"
+    assert summary_file.read_text().count("data.exclude=") == 2
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new database: making it takes seconds."""
