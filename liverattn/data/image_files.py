@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm", ".jp2"}
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts one before the names of uploaded files
+# Folders that say what kind of file lies there, not of which case: P1/labels/1.txt is of P1/images/1.png.
+LAYOUT = {"images", "jpegimages", "labels", "annotations", "masks"}
 
 
 class ImageFiles:
@@ -16,6 +18,7 @@ class ImageFiles:
 
     def __init__(self, root: Path) -> None:
         """List the images below ``root``; hidden files and what archives of other systems leave are passed over."""
+        self._root = _normalized(str(root))
         found = []
         for folder, names, files in os.walk(root):
             names[:] = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
@@ -33,25 +36,75 @@ class ImageFiles:
         self.paths = tuple(path for path in self.paths if path not in gone)
         self._by_name = {name: [path for path in found if path not in gone] for name, found in self._by_name.items()}
 
+    def named(self, file: str) -> list[str]:
+        """All images with the name of ``file``, in whatever folder."""
+        parts = _normalized(file)
+        names = [parts[-1], UPLOAD_PREFIX.sub("", parts[-1])] if parts else []
+        return next((found for name in names if (found := self._by_name.get(name))), [])
+
+    def folders(self, file: str) -> list[str]:
+        """The folders that ``file`` is in, from the root on where it is below it."""
+        folders = _normalized(file)[:-1]
+        if self._root and folders[: len(self._root)] == self._root:
+            folders = folders[len(self._root) :]
+        return [name for name in folders if name != ".." and not name.endswith(":")]
+
+    def finder(self, files: Iterable[str]) -> "Finder":
+        """What finds the files of one export."""
+        return Finder(self, files)
+
+
+class Finder:
+    """Finds the images that one export names.
+
+    All of its files together show whether it has the folders that lie below the root. Where it has, an image of the
+    same name in another folder is another image. Where it has not, the images have been moved since, and the name
+    decides.
+    """
+
+    def __init__(self, images: ImageFiles, files: Iterable[str]) -> None:
+        """Look whether any of ``files`` lies in the folder that the export says."""
+        self._images = images
+        self._has_folders = any(self._fits(file) for file in files)
+
     def find(self, file: str) -> str:
-        """The image, relative to the folder, whose path ends most like ``file``.
+        """The image, relative to the root, whose path ends most like ``file``.
 
         Args:
             file: As an export names it: a name with or without suffix, a path of any machine, or an address.
 
         Raises:
-            ValueError: None, or several that fit equally well.
+            ValueError: None, several that fit equally well, or one in a folder that contradicts.
         """
-        parts = _normalized(file)
-        names = [parts[-1], UPLOAD_PREFIX.sub("", parts[-1])] if parts else []
-        candidates = next((found for name in names if (found := self._by_name.get(name))), [])
-        agreement = {path: _common_end(_normalized(path)[:-1], parts[:-1]) for path in candidates}
-        best = [path for path, count in agreement.items() if count == max(agreement.values())]
+        best = self._best(file)
         if len(best) != 1:
             raise ValueError(
                 f"could be any of {', '.join(best[:5])}" if best else "is not among the images below data.root"
             )
+        agreeing, compared = self._agreement(file, best[0])
+        if self._has_folders and agreeing < compared:
+            raise ValueError(f"is not among the images below data.root ({best[0]} lies in another folder)")
         return best[0]
+
+    def _best(self, file: str) -> list[str]:
+        ranks = {path: self._rank(file, path) for path in self._images.named(file)}
+        return [path for path, rank in ranks.items() if rank == max(ranks.values())]
+
+    def _rank(self, file: str, path: str) -> tuple[bool, int, int]:
+        named, found = self._images.folders(file), self._images.folders(path)
+        return named == found, self._agreement(file, path)[0], _common_end(named, found)
+
+    def _fits(self, file: str) -> bool:
+        best = self._best(file)
+        agreeing, compared = self._agreement(file, best[0]) if len(best) == 1 else (0, 0)
+        return 0 < agreeing == compared
+
+    def _agreement(self, file: str, path: str) -> tuple[int, int]:
+        """How many of the last folders are the same, and how many could be."""
+        named, found = (
+            [name for name in self._images.folders(place) if name.lower() not in LAYOUT] for place in (file, path)
+        )
+        return _common_end(named, found), min(len(named), len(found))
 
 
 def _stem(name: str) -> str:

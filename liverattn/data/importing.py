@@ -142,9 +142,10 @@ class _Cases:
 
     def _located(self, annotated: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
         found: dict[str, AnnotatedImage] = {}
+        finder = self.images.finder(image.file for image in annotated)
         for image in annotated:
             try:
-                path = self.images.find(image.file)
+                path = finder.find(image.file)
                 if path in found:
                     raise ValueError(f"is the same image as {found[path].file!r}: each may be listed once")
                 found[path] = image

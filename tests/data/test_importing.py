@@ -218,6 +218,38 @@ def test_images_are_found_by_the_end_of_their_path(read: Reader, root: Path) -> 
     )
 
 
+def test_an_image_of_this_name_in_another_folder_is_another_image(read: Reader, root: Path) -> None:
+    for path in ("P1/x.png", "P1/y.png", "P2/images/y.png"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "a.png", root / path)
+
+    def paths(*names: str) -> list[str]:
+        document = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
+        (root / "own.json").write_text(json.dumps(document))
+        return read("coco", "annotations=own.json", "unlisted=ignore").table["path"].tolist()
+
+    assert paths("D:\\x\\P1\\x.png", "P2/y.png", "/home/P9/a.png") == ["P1/x.png", "P2/images/y.png", "a.png"]
+    with pytest.raises(InputListError) as caught:
+        paths("P2/x.png", "images/P1/y.png")
+    message = "'P2/x.png' is not among the images below data.root (P1/x.png lies in another folder)"
+    assert caught.value.problems == (message,)
+    # None of these has the folders below the root: the images have been moved.
+    assert paths("C:\\upload\\x.png", "/home/b.png") == ["P1/x.png", "b.png"]
+    (root / "y.png").write_bytes((root / "a.png").read_bytes())
+    assert paths("y.png") == ["y.png"]
+
+
+def test_masks_of_an_image_that_is_not_there(read: Reader, root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:15, 5:15] = 255
+    for patient in ("P1", "P2"):
+        (root / patient).mkdir()
+        Image.fromarray(mask).save(root / patient / "x_mask.png")
+    shutil.copy(root / "a.png", root / "P1" / "x.png")
+    with pytest.raises(InputListError, match=r"P2/x_mask\.png is not among the images .*P1/x\.png lies in another"):
+        read("masks")
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [("'['", "regular expression"), ("'a'", "no group"), ("'(Z)'", "finds no patient in 'a\\.png'")],
@@ -369,6 +401,32 @@ def test_yolo_outlines_oriented_boxes_and_lists(read: Reader, root: Path) -> Non
     (root / "data.yaml").write_text("names: 3")
     with pytest.raises(InputError, match=r"The class list .*data.yaml cannot be read"):
         read("yolo", "annotations=labels")
+
+
+def test_yolo_labels_of_images_that_are_called_the_same(read: Reader, root: Path) -> None:
+    for path in ("P1/images/1.png", "P2/images/1.png", "test.png", "both.png", "P3/2.png"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "a.png", root / path)
+    (root / "classes.txt").write_text("cyst\n")
+    (root / "train.txt").write_text("both.png\n")
+    for path in ("P1/labels/1.txt", "both.txt"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("0 .5 .5 .1 .1\n")
+    manifest = read("yolo")
+    marked = manifest.table[manifest.table["lesion"] == 1]
+    assert sorted(marked["path"]) == ["P1/images/1.png", "both.png"]
+    (root / "1.txt").write_text("0 .5 .5 .1 .1\n")
+    (root / "P1/2.txt").write_text("0 .5 .5 .1 .1\n")
+    (root / "gone.txt").write_text("0 .5 .5 .1 .1\n")
+    with pytest.raises(InputListError) as caught:
+        read("yolo")
+    assert caught.value.problems == (
+        f"the image of {root / '1.txt'} could be any of P1/images/1.png, P2/images/1.png",
+        f"the image of {root / 'P1/2.txt'} is not among the images below data.root (P3/2.png lies in another folder)",
+    )
+    for path in ("1.txt", "P1/2.txt"):
+        (root / path).unlink()
+    assert read("yolo").warnings[0] == f"{root / 'gone.txt'}: no image of this name; passed over"
 
 
 def test_labelme_shapes_and_flags(read: Reader, root: Path) -> None:

@@ -90,6 +90,17 @@ def test_rows_of_one_image_must_agree(root: Path) -> None:
         read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
 
 
+def test_rows_of_images_in_other_folders(root: Path) -> None:
+    (root / "P1").mkdir()
+    (root / "a.png").rename(root / "P1/a.png")
+    (root / "own.csv").write_text("path,lesion\nP1/a.png,1\nP2/a.png,1\n")
+    with pytest.raises(InputListError, match=r"row 3: 'P2/a.png' is not among .* \(P1/a.png lies in another folder\)"):
+        read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
+    (root / "own.csv").write_text("path,lesion\nX/b.png,1\nY/b.png,1\n")
+    with pytest.raises(InputListError, match=r"row 3: 'Y/b.png' would be b.png, as 'X/b.png' is"):
+        read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
+
+
 def test_columns_that_are_not_there(root: Path) -> None:
     (root / "own.csv").write_text("Bild,Herd\na,1\n")
     with pytest.raises(InputError, match=r"has no column\(s\) path='path'. Found: Bild, Herd\. Give their names as"):

@@ -44,9 +44,11 @@ class MasksSource(ImportedSource):
         images.leave_out(path.relative_to(root).as_posix() for path in masks if path.is_relative_to(root))
         classes = ClassTable(self.classes)
         by_image: dict[str, list[Path]] = {}
-        for mask in masks:
+        named = {mask: str(mask.with_name(self._image_name(mask))) for mask in masks}
+        finder = images.finder(named.values())
+        for mask, name in named.items():
             try:
-                by_image.setdefault(images.find(str(mask.with_name(self._image_name(mask)))), []).append(mask)
+                by_image.setdefault(finder.find(name), []).append(mask)
             except ValueError as error:
                 findings.errors.append(f"the image of {mask} {error}")
         for path, found in by_image.items():

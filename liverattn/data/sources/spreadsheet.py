@@ -85,12 +85,16 @@ Row = dict[Any, Any]
 def _located(cells: pd.DataFrame, images: ImageFiles, problems: list[str]) -> dict[str, list[tuple[int, Row]]]:
     """Rows by the image that they are about, with their number in the spreadsheet."""
     found: dict[str, list[tuple[int, Row]]] = {}
-    for index, row in zip(cells.index, cells.to_dict("records"), strict=True):
-        file = row.get("path") or row.get("image_id") or ""
+    names: dict[str, str] = {}
+    rows = [{str(k): v for k, v in row.items()} for row in cells.to_dict("records")]
+    files = [str(row.get("path") or row.get("image_id") or "") for row in rows]
+    finder = images.finder(files)
+    for index, row, file in zip(cells.index, rows, files, strict=True):
         try:
-            found.setdefault(images.find(str(file)), []).append(
-                (index + FIRST_ROW, {str(k): v for k, v in row.items()})
-            )
+            path = finder.find(file)
+            if images.folders(file) != images.folders(names.setdefault(path, file)):
+                raise ValueError(f"would be {path}, as {names[path]!r} is: name it the same way in all of its rows")
+            found.setdefault(path, []).append((index + FIRST_ROW, row))
         except ValueError as error:
             problems.append(f"row {index + FIRST_ROW}: {file!r} {error}")
     return found

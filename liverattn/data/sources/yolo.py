@@ -36,13 +36,18 @@ class YoloSource(ImportedSource):
         class_file = self._class_file(root)
         names = _class_names(class_file)
         labeled = set()
-        for path in self.exports(root, "**/*.txt"):
-            if path.name in (*LISTS, *SUBSETS) or path == class_file:
+        paths = [path for path in self.exports(root, "**/*.txt") if path != class_file]
+        named = {path: str(path.with_suffix("")) for path in paths}
+        labels = {path: name for path, name in named.items() if path.name not in (*LISTS, *SUBSETS)}
+        finder = images.finder(labels.values())
+        for path, name in labels.items():
+            if not images.named(name):
+                findings.warnings.append(f"{path}: no image of this name; passed over")
                 continue
             try:
-                file = images.find(str(path.with_suffix("")))
-            except ValueError:
-                findings.warnings.append(f"{path}: no image of this name; passed over")
+                file = finder.find(name)
+            except ValueError as error:
+                findings.errors.append(f"the image of {path} {error}")
                 continue
             labeled.add(file)
             regions = _regions(path, root / file, names, findings)
