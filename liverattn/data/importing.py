@@ -85,7 +85,7 @@ class ImportedSource(ABC):
         place = root if self.annotations is None else root / Path(self.annotations).expanduser()
         if place.is_file():
             return [place]
-        found = sorted({path for pattern in patterns for path in place.glob(pattern) if path.is_file()})
+        found = sorted({path for pattern in patterns for path in place.glob(_any_case(pattern)) if path.is_file()})
         found = [path for path in found if not path.name.startswith(".") and "__MACOSX" not in path.parts]
         if not found:
             raise InputError(
@@ -93,6 +93,11 @@ class ImportedSource(ABC):
                 "data.annotations=..."
             )
         return found
+
+
+def _any_case(pattern: str) -> str:
+    stem, _, suffix = pattern.rpartition(".")
+    return f"{stem}.{''.join(f'[{letter}{letter.upper()}]' for letter in suffix)}"
 
 
 class _Cases:

@@ -409,12 +409,12 @@ def test_yolo_labels_of_images_that_are_called_the_same(read: Reader, root: Path
         shutil.copy(root / "a.png", root / path)
     (root / "classes.txt").write_text("cyst\n")
     (root / "train.txt").write_text("both.png\n")
-    for path in ("P1/labels/1.txt", "both.txt"):
+    for path in ("P1/labels/1.txt", "test.txt", "both.TXT"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("0 .5 .5 .1 .1\n")
     manifest = read("yolo")
     marked = manifest.table[manifest.table["lesion"] == 1]
-    assert sorted(marked["path"]) == ["P1/images/1.png", "both.png"]
+    assert sorted(marked["path"]) == ["P1/images/1.png", "both.png", "test.png"]
     (root / "1.txt").write_text("0 .5 .5 .1 .1\n")
     (root / "P1/2.txt").write_text("0 .5 .5 .1 .1\n")
     (root / "gone.txt").write_text("0 .5 .5 .1 .1\n")

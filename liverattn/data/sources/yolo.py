@@ -1,5 +1,6 @@
 """YOLO text: one file per image, one line per region, in shares of the image's size."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class YoloSource(ImportedSource):
         labeled = set()
         paths = [path for path in self.exports(root, "**/*.txt") if path != class_file]
         named = {path: str(path.with_suffix("")) for path in paths}
-        labels = {path: name for path, name in named.items() if path.name not in (*LISTS, *SUBSETS)}
+        labels = {path: name for path, name in named.items() if not _is_list(path, images.named(name))}
         finder = images.finder(labels.values())
         for path, name in labels.items():
             if not images.named(name):
@@ -69,6 +70,18 @@ class YoloSource(ImportedSource):
         if not found:
             raise InputError(f"No class list (data.yaml, {', '.join(LISTS)}) in {root}. Give it as data.names=FILE.")
         return found[0]
+
+
+def _is_list(path: Path, namesakes: Sequence[str]) -> bool:
+    """Whether a file says which classes or images there are; an image may be called so, too."""
+    if path.name.lower() not in (*LISTS, *SUBSETS):
+        return False
+    if not namesakes:
+        return True
+    try:
+        return re.match(r"\s*([0-9.]+\s|$)", path.read_text(encoding="utf-8-sig")) is None
+    except (OSError, ValueError):
+        return False  # said where its regions are read
 
 
 def _class_names(path: Path) -> dict[int, str]:
