@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from liverattn.data import spreadsheets
@@ -16,6 +17,7 @@ from liverattn.errors import InputError, InputListError
 from .conftest import save_case
 
 EXPORTS = Path(__file__).parent / "exports"
+LABELS = ["lesion", "malignant", "type"]
 GERMAN = {"path": "Bild", "patient_id": "Patient", "x0": "links", "y0": "oben", "width": "breit", "height": "hoch"}
 
 
@@ -88,6 +90,35 @@ def test_rows_of_one_image_must_agree(root: Path) -> None:
     (root / "own.csv").write_text("path,lesion\na,1\na.png,0\n")
     with pytest.raises(InputListError, match="rows of one image differ in lesion: '0', '1'"):
         read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
+
+
+def test_classes_never_override_what_a_row_says(root: Path) -> None:
+    columns = {"path": "path", "lesion": "lesion", "malignant": "mal", "class": "kind"}
+    classes = {"hcc": "hcc", "cyst": "cyst", "lesion": "lesion", "none": "none", "liver": "ignore"}
+
+    def cases(*rows: str, **given: str | None) -> list[list[str]]:
+        (root / "own.csv").write_text("\n".join(["path,lesion,mal,kind", *rows]))
+        table = read(root / "own.csv", root, columns | given, classes=classes).table
+        return [["" if pd.isna(cell) else str(cell) for cell in row] for row in table[LABELS].values.tolist()]
+
+    assert cases("a,1,,", "b,1,1,", "c,1,1,lesion", "d,,,cyst", "e,1,,liver", "f,0,0,none") == [
+        ["1", "", ""],
+        ["1", "1", ""],
+        ["1", "1", ""],
+        ["1", "0", "cyst"],
+        ["1", "", ""],
+        ["0", "", ""],
+    ]
+    assert cases("a,,,", "b,,,liver", lesion=None, malignant=None)[0] == ["0", "", ""]
+    with pytest.raises(InputListError) as caught:
+        cases("a,0,,hcc", "b,1,0,hcc", "c,1,,none")
+    assert caught.value.problems == (
+        "row(s) 2 (a.png): lesion is '0', but class 'hcc' means '1'",
+        "row(s) 3 (b.png): malignant is '0', but class 'hcc' means '1'",
+        "row(s) 4 (c.png): lesion is '1', but class 'none' means '0'",
+    )
+    with pytest.raises(InputListError, match="must not be blank"):
+        cases("a,,,")
 
 
 def test_rows_of_images_in_other_folders(root: Path) -> None:

@@ -30,7 +30,8 @@ class SpreadsheetSource:
         columns: What is meant (:data:`MAPPED`) to the header of its column; a header of None: not there. ``class``
             stands for lesion, malignant and type; edges for boxes, as ``x0, y0, x1, y1`` or ``x0, y0, width, height``.
         values: By column: a cell's text to what it means, such as ``{"lesion": {"ja": "1", "nein": "0"}}``.
-        classes: Cells of ``class`` to one of :data:`liverattn.data.classes.MEANINGS`; blank: none.
+        classes: Cells of ``class`` to one of :data:`liverattn.data.classes.MEANINGS`; blank: none, where no column says
+            ``lesion``.
         sheet: Of an XLSX file; None: the first.
     """
 
@@ -114,19 +115,35 @@ def _joined(found: Mapping[str, Sequence[tuple[int, Row]]], classes: ClassTable,
 def _case(path: str, rows: Sequence[Row], classes: ClassTable) -> Row:
     case = {column: _same(column, rows) for column in (*REQUIRED, *OPTIONAL) if column != "boxes"}
     if "class" in rows[0]:
-        meaning = _judged([row["class"] for row in rows], classes)
-        case |= {"lesion": str(meaning.lesion), "type": meaning.type}
-        case["malignant"] = None if meaning.malignant is None else str(meaning.malignant)
+        case |= _with_class(case, rows, classes)
     boxes = [box for row in rows for box in _boxes(row)]
     identifier = case["image_id"] or path.rpartition(".")[0]
     return case | {"image_id": identifier, "path": path, "boxes": json.dumps(boxes) if boxes else None}
 
 
-def _judged(names: Sequence[str], classes: ClassTable) -> Meaning:
-    unknown = sorted({name for name in names if name and not classes.knows(name)})
+def _with_class(case: Row, rows: Sequence[Row], classes: ClassTable) -> Row:
+    """Lesion, malignant and type as their own columns and the classes say; neither overrides the other."""
+    names = [row["class"] for row in rows if row["class"]]
+    meaning = _judged(names, classes)
+    if meaning is None:
+        return {} if "lesion" in rows[0] else {"lesion": "0"}
+    malignant = None if meaning.malignant is None else str(meaning.malignant)
+    said = {"lesion": str(meaning.lesion), "malignant": malignant, "type": meaning.type}
+    for column, value in said.items():
+        if value is not None and case[column] not in (None, value):
+            raise ValueError(f"{column} is {case[column]!r}, but class {', '.join(map(repr, names))} means {value!r}")
+    if meaning.lesion == 0 and case["malignant"] == "0":
+        return said  # not malignant: true of a lesion-free case, too, where the manifest has a blank
+    return {column: case[column] if value is None else value for column, value in said.items()}
+
+
+def _judged(names: Sequence[str], classes: ClassTable) -> Meaning | None:
+    """What the classes of an image come to; None: there are none, or they are ignored."""
+    unknown = sorted({name for name in names if not classes.knows(name)})
     if unknown:
         raise ValueError(f"unknown class {', '.join(map(repr, unknown))}: say what it means in data.classes")
-    return judge([], [meaning for name in names if name and (meaning := classes[name]) is not None])
+    meanings = [meaning for name in names if (meaning := classes[name]) is not None]
+    return judge([], meanings) if meanings else None
 
 
 def _same(column: str, rows: Sequence[Row]) -> str | None:
