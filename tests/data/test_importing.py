@@ -122,6 +122,23 @@ def test_masks_of_several_parts_and_kinds(read: Reader, root: Path) -> None:
     np.testing.assert_array_equal(read("masks", "value=2", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 30, 20]])
 
 
+def test_masks_without_the_value_of_a_lesion(read: Reader, root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(root / "a_mask.png")
+    with pytest.raises(InputListError, match=r"no mask has the value 1 that data\.value says; found 0, 255"):
+        read("masks", "value=1", "unlisted=ignore")
+    for wrong in ("abc", "true", "0.5"):
+        with pytest.raises(InputError, match=r"data\.value to be a mask's value of a lesion or null, but got"):
+            read("masks", f"value={wrong}")
+    Image.fromarray(mask).convert("1").save(root / "a_mask.png")
+    for value in ("1", "255", "null"):
+        boxes = read("masks", f"value={value}", "unlisted=ignore").table.at[0, "boxes"]
+        np.testing.assert_array_equal(boxes, [[5, 5, 15, 15]])
+    with pytest.raises(InputListError, match=r"no mask has the value 2 that data\.value says; found 0, 1"):
+        read("masks", "value=2", "unlisted=ignore")
+
+
 def test_masks_in_a_folder_of_their_own(read: Reader, root: Path) -> None:
     (root / "masks").mkdir()
     mask = np.zeros((48, 64), np.uint8)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +41,8 @@ class MasksSource(ImportedSource):
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | None):
+            raise InputError(f"Expected data.value to be a mask's value of a lesion or null, but got {self.value!r}.")
         masks = self._masks(root)
         images.leave_out(path.relative_to(root).as_posix() for path in masks if path.is_relative_to(root))
         classes = ClassTable(self.classes)
@@ -51,9 +54,16 @@ class MasksSource(ImportedSource):
                 by_image.setdefault(finder.find(name), []).append(mask)
             except ValueError as error:
                 findings.errors.append(f"the image of {mask} {error}")
+        values: set[int] = set()
         for path, found in by_image.items():
-            boxes = [box for mask in found for box in self._boxes(mask, root / path, findings)]
+            boxes = [box for mask in found for box in self._boxes(mask, root / path, values, findings)]
             yield AnnotatedImage(path, tuple(Region(None, box) for box in boxes), _folder_name(path, classes))
+        if self.value is not None and values and self.value not in values:
+            more = ", ..." if len(values) > FEW else ""
+            findings.errors.append(
+                f"no mask has the value {self.value} that data.value says; found "
+                f"{', '.join(map(str, sorted(values)[:FEW]))}{more}"
+            )
 
     def _masks(self, root: Path) -> list[Path]:
         if not self.suffix and self.annotations is None:
@@ -72,9 +82,12 @@ class MasksSource(ImportedSource):
     def _image_name(self, mask: Path) -> str:
         return re.sub(rf"{re.escape(self.suffix)}(_\d+)?$", "", mask.stem) if self.suffix else mask.stem
 
-    def _boxes(self, mask: Path, image: Path, findings: Findings) -> list[Edges]:
+    def _boxes(self, mask: Path, image: Path, values: set[int], findings: Findings) -> list[Edges]:
+        """Boxes of a mask's components; its values are added to ``values``."""
         try:
-            inside = _lesion(mask, self.value)
+            pixels = _pixels(mask, white=255 if self.value == 255 else 1)
+            values |= set(np.unique(pixels).tolist())
+            inside = _lesion(pixels, self.value)
             if image_size(image) != inside.shape[::-1]:
                 raise ImageError(f"has {inside.shape[1]}x{inside.shape[0]} pixels, unlike its image {image.name}")
         except ImageError as error:
@@ -92,8 +105,8 @@ class MasksSource(ImportedSource):
         return [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in boxes]
 
 
-def _lesion(mask: Path, value: int | None) -> NDArray[np.bool_]:
-    """(H, W) True where the mask marks a lesion."""
+def _pixels(mask: Path, *, white: int) -> NDArray[Any]:
+    """(H, W) the values of a mask; ``white``: that of a mask of one bit, which has none of its own."""
     image_size(mask)
     try:
         with Image.open(mask) as opened:
@@ -101,6 +114,11 @@ def _lesion(mask: Path, value: int | None) -> NDArray[np.bool_]:
             pixels = np.asarray(opened if opened.mode in ("P", "L", "1", "I", "I;16") else opened.convert("L"))
     except Exception as error:  # Pillow lets nearly any kind through where pixels are damaged
         raise ImageError(f"the image data are damaged ({error})") from None
+    return pixels * np.uint8(white) if pixels.dtype == bool else pixels
+
+
+def _lesion(pixels: NDArray[Any], value: int | None) -> NDArray[np.bool_]:
+    """(H, W) True where the mask marks a lesion."""
     if value is not None:
         return np.asarray(pixels == value)
     values = np.unique(pixels)
