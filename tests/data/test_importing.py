@@ -390,6 +390,28 @@ def test_voc_of_other_tools(read: Reader, root: Path) -> None:
         assert message in str(caught.value)
 
 
+def test_voc_of_folders_and_names_with_blanks(read: Reader, root: Path) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>10</ymax></bndbox>"
+    for path in ("JPEGImages/a/1.png", "JPEGImages/b/1.png", "JPEGImages/a/case 2.png", "JPEGImages/a/case 3.png"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "a.png", root / path)
+    for name in ("a/1", "a/case 2"):
+        path = root / "Annotations" / f"{name}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = "<size><width>0</width><height>0</height></size>"
+        content = f"<filename>{name}.png</filename>{size}<object><name>cyst</name>{box}</object>"
+        path.write_text(f"<annotation>{content}</annotation>")
+    (root / "ImageSets/Main").mkdir(parents=True)
+    (root / "ImageSets/Main/default.txt").write_text('a/1\nb/1\n"a/case 2"\n"a/case 3" -1\n\n')
+    table = read("voc", "unlisted=ignore").table
+    assert dict(zip(table["path"], table["lesion"], strict=True)) == {
+        "JPEGImages/a/1.png": 1,
+        "JPEGImages/a/case 2.png": 1,
+        "JPEGImages/a/case 3.png": 0,
+        "JPEGImages/b/1.png": 0,
+    }
+
+
 def test_yolo_outlines_oriented_boxes_and_lists(read: Reader, root: Path) -> None:
     for folder in ("images/train", "labels/train"):
         (root / folder).mkdir(parents=True)
