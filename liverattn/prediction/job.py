@@ -1,5 +1,6 @@
 """Many predictions, written as they are made: what is done stays, and the same command goes on."""
 
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ class Row:
     """A finished image.
 
     Attributes:
-        number: Of the image, from 0: names its files.
+        number: Of the image in this folder, for good: names its files.
         values: Of ``predictions.csv``.
     """
 
@@ -61,7 +62,8 @@ class Row:
 class PredictionJob:
     """A folder of predictions.
 
-    ``rows.jsonl`` grows by one line per image, after the image's files are written; the tables are made of it.
+    ``rows.jsonl`` grows by one line per image, after the image's files are written; the tables are made of it. It keeps
+    the number of every image that was ever in it, so that none takes over the files of another.
 
     Args:
         folder: Of the results.
@@ -76,7 +78,7 @@ class PredictionJob:
 
     def __init__(self, folder: Path, predictor: Predictor, cases: Sequence[Case], options: JobOptions) -> None:
         self.folder, self.predictor, self.options = folder, predictor, options
-        self.cases = {case.name: (number, case) for number, case in enumerate(cases)}
+        self.cases = {case.name: case for case in cases}
         if len(self.cases) < len(cases):
             raise InputError("Two images have the same name. Give them in a table with an image_id each.")
         known = [one.name for points in predictor.contents.operating_points.values() for one in points]
@@ -84,12 +86,16 @@ class PredictionJob:
             names = ", ".join(dict.fromkeys(known)) or "none"
             raise InputError(f"Expected operating_point to be one of {names}, but got {options.operating_point!r}.")
         self._check_identity()
-        self._places = self._done()
+        self._places, self._numbers = self._read_journal()
+        free = itertools.count(max(self._numbers.values(), default=-1) + 1)
+        for name in self.cases:
+            if name not in self._numbers:
+                self._numbers[name] = next(free)
 
     @property
     def left(self) -> list[Case]:
         """Those that are not done."""
-        return [case for name, (_, case) in self.cases.items() if name not in self._places]
+        return [case for name, case in self.cases.items() if name not in self._places]
 
     def run(self, advance: Callable[[int], object] = lambda count: None) -> None:
         """Predict on what is left.
@@ -114,10 +120,10 @@ class PredictionJob:
     def rows(self) -> Iterator[Row]:
         """All finished images, in the order of the cases; one is in memory at a time."""
         with self._journal.open("rb") as journal:
-            for name, (number, _) in self.cases.items():
+            for name in self.cases:
                 if name in self._places:
                     journal.seek(self._places[name])
-                    yield Row(number, json.loads(journal.readline())["row"])
+                    yield Row(self._numbers[name], json.loads(journal.readline())["row"])
 
     def counts(self) -> dict[str, int]:
         """Images, and how many of them have an error or a warning."""
@@ -189,9 +195,13 @@ class PredictionJob:
         write_json(path, now)
         self._journal.touch()
 
-    def _done(self) -> dict[str, int]:
-        """Places in the journal of the cases that are done; a line that was cut off is removed."""
+    def _read_journal(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Places in the journal of the cases that are done, and the numbers of all images that are in it.
+
+        A line that was cut off is removed.
+        """
         places: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         with self._journal.open("r+b") as journal:
             while line := journal.readline():
                 place = journal.tell() - len(line)
@@ -202,34 +212,44 @@ class PredictionJob:
                 if entry is None:
                     journal.truncate(place)
                     break
+                if "number" not in entry:
+                    continue  # of an earlier version, which numbered anew every time: whose pictures are whose is lost
                 name = entry["row"]["image_id"]
-                if name in self.cases and entry["file"] == _state(self.cases[name][1]):
+                numbers[name] = entry["number"]
+                places.pop(name, None)
+                if name in self.cases and entry["file"] == _state(self.cases[name]):
                     places[name] = place
-        return places
+        return places, numbers
 
     def _write(self, journal: Any, prediction: Prediction, drawing: "Future[None]") -> None:
         drawing.result()
         row = prediction_row(prediction, self.predictor.contents, self.options.operating_point, self.options.threshold)
+        number = self._numbers[prediction.case.name]
         if self.options.overlays and prediction.error is None:
-            row["overlay"] = f"attention/{self.cases[prediction.case.name][0]:06d}.png"
-        entry = {"file": _state(prediction.case), "row": row}
+            row["overlay"] = f"attention/{number:06d}.png"
+        entry = {"file": _state(prediction.case), "number": number, "row": row}
         place = journal.tell()
         journal.write(json.dumps(entry).encode() + b"\n")
         journal.flush()
         self._places[prediction.case.name] = place
 
     def _draw(self, prediction: Prediction) -> None:
+        number = self._numbers[prediction.case.name]
+        picture = self.picture(number)
+        attention, maps = (self.folder / folder / picture.name for folder in ("attention", "maps"))
+        attention, maps = attention.with_suffix(".png"), maps.with_suffix(".safetensors")
         if prediction.image is None:
+            for path in (picture.with_suffix(".jpg"), picture.with_suffix(".png"), attention, maps):
+                path.unlink(missing_ok=True)  # of the time when it could be used
             return
-        number, case = self.cases[prediction.case.name]
         boxes, _ = prediction.boxes(self.options.threshold)
-        overlay = Overlay(prediction.image, prediction.coarse_attention(), case.boxes, boxes)
+        overlay = Overlay(prediction.image, prediction.coarse_attention(), prediction.case.boxes, boxes)
         if number < self.options.pictures:
-            write_thumbnail(overlay, self.picture(number), WIDEST)
+            write_thumbnail(overlay, picture, WIDEST)
         if self.options.overlays:
-            write_overlay(overlay, self.folder / "attention" / f"{number:06d}.png")
+            write_overlay(overlay, attention)
         if self.options.maps:
-            with replacing(self.folder / "maps" / f"{number:06d}.safetensors") as temporary:
+            with replacing(maps) as temporary:
                 save_file(_raw(prediction), temporary)
 
 

@@ -86,7 +86,7 @@ def scored(job: PredictionJob) -> Scored | None:
         if row.values["error"] is None and row.values[f"truth_{first}"] is not None:
             truth.append([row.values[f"truth_{output}"] for output in contents.outputs])
             probability.append([row.values[f"probability_{output}"] for output in contents.outputs])
-            patient = job.cases[row.values["image_id"]][1].patient
+            patient = job.cases[row.values["image_id"]].patient
             patients.append(row.values["image_id"] if patient is None else patient)
     labels = np.array(truth, dtype=np.float64).reshape(-1, len(contents.outputs))
     shown = shows_lesion(labels, contents.outputs)

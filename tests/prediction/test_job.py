@@ -100,6 +100,38 @@ def test_a_changed_image_is_done_again_and_a_removed_one_is_gone(
     assert table["width"].tolist()[2] == 220
 
 
+def test_pictures_stay_with_their_images_when_others_come_and_go(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    whole = finished(tmp_path / "out", predictor, folder)
+    shown = {
+        name: (tmp_path / "out" / file).read_bytes()
+        for name, file in zip(whole["image_id"], whole["overlay"], strict=True)
+    }
+    for change in (
+        lambda: Image.fromarray(picture(50)).save(folder / "00.png"),  # the first one from now on
+        lambda: (folder / "1.png").rename(tmp_path / "1.png"),
+        lambda: (tmp_path / "1.png").rename(folder / "1.png"),
+    ):
+        change()
+        table = finished(tmp_path / "out", predictor, folder)
+        assert table["image_id"].tolist() == sorted(table["image_id"]) and table["overlay"].is_unique
+        for name, file in zip(table["image_id"], table["overlay"], strict=True):
+            assert (tmp_path / "out" / file).read_bytes() == shown.setdefault(
+                name, (tmp_path / "out" / file).read_bytes()
+            )
+        again = job(tmp_path / "out", predictor, folder)
+        assert all(again.picture(row.number).name in row.values["overlay"] for row in again.rows())
+        assert again.write_sheet() is not None
+    assert len(set(shown.values())) == 8
+    (folder / "2.png").write_text("no picture")
+    before = whole["overlay"][2]
+    assert finished(tmp_path / "out", predictor, folder)["overlay"].isna().tolist() == 3 * [False] + [True] + 4 * [
+        False
+    ]
+    assert not (tmp_path / "out" / before).exists() and not (tmp_path / "out" / "pictures" / "000002.jpg").exists()
+
+
 def test_errors_stay_in_the_table_and_empty_columns_have_their_types(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_text("no picture")
