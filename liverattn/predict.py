@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 @verb("predict")
 def main(cfg: DictConfig) -> None:
     """Predict on all images, or go on with it; write tables, pictures and the report."""
-    job = opened(cfg, Path(HydraConfig.get().runtime.output_dir))
-    work(job)
-    tables = job.write_tables()
-    page, sheet = report(job, cfg), job.write_sheet()
+    from liverattn.runs import locked
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with locked(folder / ".lock"):  # two that write one journal would each miss what the other did
+        job = opened(cfg, folder)
+        work(job)
+        tables = job.write_tables()
+        page, sheet = report(job, cfg), job.write_sheet()
     show(job)
     print(f"Table:   {tables[0]} (and .parquet)\nLook at: {page}{'' if sheet is None else f' and {sheet}'}")
 

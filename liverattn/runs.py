@@ -49,6 +49,31 @@ class RunBusyError(InputError):
     """Another process works on the run."""
 
 
+@contextmanager
+def locked(path: Path, kind: int = fcntl.LOCK_EX, patience: float = 0) -> Iterator[None]:
+    """Hold a folder for this process by a file in it; a killed process releases it.
+
+    Args:
+        path: The file, which is made if it is not there.
+        kind: Of the lock (``fcntl``).
+        patience: Seconds to wait for whoever holds it.
+
+    Raises:
+        RunBusyError: Another process works on the folder.
+    """
+    deadline = time.monotonic() + patience
+    with path.open("a") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunBusyError(f"Another process works on {path.parent}. Wait for it, or stop it.") from None
+                time.sleep(0.1)
+        yield
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and readers of one fold run."""
@@ -108,7 +133,7 @@ class RunFolder:
         if not (self.path / "run.json").exists():
             return "missing"
         try:
-            with self._locked(fcntl.LOCK_SH):  # so that two who ask do not take each other for the worker
+            with locked(self._lock, fcntl.LOCK_SH):  # so that two who ask do not take each other for the worker
                 return "failed" if self.record().get("state") == "failed" else "interrupted"
         except RunBusyError:
             return "running"
@@ -131,7 +156,7 @@ class RunFolder:
             RunBusyError: Another process works on it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked(fcntl.LOCK_EX, patience=10):  # somebody may be asking for the state just now
+        with locked(self._lock, patience=10):  # somebody may be asking for the state just now
             self.update_record(state="running", error=None)
             try:
                 yield
@@ -142,19 +167,9 @@ class RunFolder:
                 raise
             self.update_record(state="finished")
 
-    @contextmanager
-    def _locked(self, kind: int, patience: float = 0) -> Iterator[None]:
-        deadline = time.monotonic() + patience
-        with (self.path / "run.lock").open("a") as stream:
-            while True:
-                try:
-                    fcntl.flock(stream, kind | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise RunBusyError(f"Another process works on {self.path}. Wait for it, or stop it.") from None
-                    time.sleep(0.1)
-            yield
+    @property
+    def _lock(self) -> Path:
+        return self.path / "run.lock"
 
     def record(self) -> dict[str, Any]:
         """``run.json``; empty for a new run.

@@ -18,6 +18,7 @@ from liverattn.data.images import read_image
 from liverattn.prediction.images import Case
 from liverattn.prediction.results import Prediction
 from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
+from liverattn.runs import locked
 from tests.browser import needs_browser, opened_page
 from tests.bundle.builders import architecture, write_small
 from tests.conftest import Result, shell
@@ -85,6 +86,16 @@ def test_what_a_user_can_get_wrong(
     result = command(predict.main, *arguments, change)
     assert result.status == 1
     assert message in result.err and "Traceback" not in result.err
+
+
+def test_two_processes_do_not_write_one_folder(command: Command, bundle: Bundle, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    arguments = (f"bundle={bundle.path}", f"images={table}", f"out={tmp_path / 'out'}")
+    with locked(tmp_path / "out" / ".lock"):
+        result = command(predict.main, *arguments)
+    assert result.status == 1 and f"Another process works on {tmp_path / 'out'}" in result.err
+    assert not (tmp_path / "out" / "rows.jsonl").exists()
+    assert command(predict.main, *arguments).status == 0
 
 
 def test_an_altered_bundle_is_refused(command: Command, table: Path, tmp_path: Path) -> None:
