@@ -89,6 +89,8 @@ def report(job: "PredictionJob", cfg: DictConfig) -> Path:
     thresholds = contents.thresholds(point)
     known = scored(job)
     tables = [] if known is None else [known.aucs(), known.rates(point, thresholds)]
+    if known is None:
+        _forget_scores(job)
     for table in tables:
         table.write(job.folder)
         Console().print(table.terminal())
@@ -106,6 +108,15 @@ def report(job: "PredictionJob", cfg: DictConfig) -> Path:
     images = (ReportedImage(row.number, row.values, job.picture(row.number)) for row in job.rows())
     write_prediction_report(content, images, page)
     return page
+
+
+def _forget_scores(job: "PredictionJob") -> None:
+    """Those of labels that are no longer given; labels that give none are not passed over silently."""
+    for name in ("aucs", "rates", "roc", "calibration"):
+        for suffix in ("md", "csv", "tex", "png"):
+            (job.folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    if any(case.truth for case in job.cases.values()):
+        print("Note:    labels are known, but no output has both a positive and a negative image: no AUC")
 
 
 def show(job: "PredictionJob") -> None:

@@ -60,7 +60,7 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
         assert (folder / name).exists(), name
     assert "lesion" in (folder / "aucs.md").read_text()
     again = command(predict.main, *arguments)
-    assert "Done:    12 of 12 images already" in again.out and "images/s" not in again.out
+    assert "Done:    11 of 12 images already" in again.out  # what failed is tried again
     other = command(predict.main, *arguments, "threshold=0.4")
     assert other.status == 0
     assert len(list((tmp_path / "outputs" / "predictions").iterdir())) == 2
@@ -86,6 +86,26 @@ def test_what_a_user_can_get_wrong(
     result = command(predict.main, *arguments, change)
     assert result.status == 1
     assert message in result.err and "Traceback" not in result.err
+
+
+def test_corrected_labels_count(command: Command, bundle: Bundle, table: Path, tmp_path: Path) -> None:
+    arguments = (f"bundle={bundle.path}", f"images={table}", f"out={tmp_path / 'out'}")
+    assert command(predict.main, *arguments).status == 0
+    before = (tmp_path / "out" / "aucs.csv").read_text()
+    text = table.read_text()
+    table.write_text(
+        text.replace("case-0,0.png,0,,", "case-0,0.png,1,1,").replace("[[30,30,90,80]]", "[[31,30,90,80]]", 1)
+    )
+    result = command(predict.main, *arguments)
+    assert "Done:    10 of 12 images already" in result.out  # without the broken one and that with another box
+    found = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert found["truth_lesion"][0] == found["truth_malignancy"][0] == 1
+    assert found["known_boxes"][1] == "[[31.0, 30.0, 90.0, 80.0]]"
+    assert (tmp_path / "out" / "aucs.csv").read_text() != before
+    table.write_text("image_id,path,malignant\ncase-1,1.png,1\n")
+    result = command(predict.main, *arguments)
+    assert "no output has both a positive and a negative image: no AUC" in result.out
+    assert not (tmp_path / "out" / "aucs.csv").exists() and not (tmp_path / "out" / "roc.png").exists()
 
 
 def test_two_processes_do_not_write_one_folder(command: Command, bundle: Bundle, table: Path, tmp_path: Path) -> None:

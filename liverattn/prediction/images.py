@@ -23,6 +23,7 @@ from liverattn.errors import InputError
 # Pictures to a person, which no decoder here reads: each becomes a row that says so, instead of being passed over.
 UNREADABLE = {".svg", ".heic", ".heif", ".avif", ".eps", ".psd"}
 JOURNAL = "rows.jsonl"  # marks a folder of predictions
+NEEDED, OF_LESIONS = ("image_id", "path"), ("malignant", "type", "boxes")  # columns of a table
 TABLES = {".csv", ".tsv", *WORKBOOKS}
 Grey = NDArray[np.uint8]
 
@@ -106,7 +107,9 @@ def cases_of(images: Any, *, root: Path | None = None, frames: FrameChoice = "mi
             raise InputError(f"{path} does not exist. Give an image, a folder, a table or a DICOM file as images=...")
         if path.is_dir():
             return _of_folder(path, frames)
-        return (_of_table(path, root) if path.suffix.lower() in TABLES else list(_of_file(path, path.name, frames))), []
+        if path.suffix.lower() in TABLES:
+            return _of_table(path, root, frames)
+        return list(_of_file(path, path.name, frames)), []
     if not isinstance(images, Iterable):
         raise InputError(f"Expected images to be paths or arrays, but got {type(images).__name__}.")
     return _of_sequence(list(images), root, frames)
@@ -160,7 +163,7 @@ def _is_dicom(path: Path) -> bool:
 def _of_file(path: Path, name: str, frames: FrameChoice) -> Iterator[Case]:
     if path.suffix.lower() in UNREADABLE:
         yield Case(name, path, problem=f"{path.suffix.lower()} files are not read: save it as PNG")
-    elif path.suffix.lower() in SUFFIXES or not _is_dicom(path) or path.stat().st_size == 0:
+    elif path.suffix.lower() in SUFFIXES or not path.is_file() or not _is_dicom(path) or path.stat().st_size == 0:
         yield Case(name, path)  # opened when its turn comes; whatever is wrong with it is said then
     else:
         try:
@@ -176,27 +179,30 @@ def _of_file(path: Path, name: str, frames: FrameChoice) -> Iterator[Case]:
             yield Case(name if len(chosen) == 1 else f"{name}#{frame}", path, frame)
 
 
-def _of_table(path: Path, root: Path | None) -> list[Case]:
-    """Cases of a table; a column ``lesion`` is not needed, and where it is blank nothing is known of the case."""
+def _of_table(path: Path, root: Path | None, frames: FrameChoice) -> tuple[list[Case], list[str]]:
+    """Cases of a table, and notes on it.
+
+    A column ``lesion`` is not needed. Where it is blank, there is one if its malignancy, type or boxes are given; else
+    nothing is known of the case.
+    """
     cells = read_cells(path)
+    missing = [column for column in NEEDED if column not in cells]
+    if missing:
+        raise InputError(
+            f"{path} lacks the column(s) {', '.join(missing)}. Found: {', '.join(map(str, cells.columns))}. "
+            f"Required: {', '.join(NEEDED)}; where labels are known: {', '.join(('lesion', *OF_LESIONS))}."
+        )
     if "lesion" not in cells:
         cells["lesion"] = ""
-    unknown = cells["lesion"].str.strip() == ""
-    cells.loc[unknown, "lesion"] = "1"  # takes part in the checks, and in nothing else
+    given = {column: cells[column].str.strip() != "" for column in ("lesion", *OF_LESIONS) if column in cells}
+    is_labeled = np.logical_or.reduce(list(given.values()))
+    cells.loc[~given["lesion"], "lesion"] = "1"  # where nothing is known, for the checks only
     manifest = check_manifest(cells, path.parent if root is None else root, str(path), open_images=False)
     truth = {output: truth_of(manifest.table, output) for output in OUTPUTS}
-    cases = []
+    cases: list[Case] = []
     for number, row in enumerate(manifest.table.to_dict("records")):
-        file = manifest.root / row["path"]
-        is_labeled = not unknown.iloc[number]
-        cases.append(
-            Case(
-                name=row["image_id"],
-                path=file,
-                frame=0 if file.is_file() and _is_dicom(file) else None,
-                truth={o: float(t[number]) for o, t in truth.items() if is_labeled and not math.isnan(t[number])},
-                boxes=row["boxes"] if is_labeled and row["lesion"] else None,
-                patient=row["patient_id"],
-            )
-        )
-    return cases
+        known = {o: float(t[number]) for o, t in truth.items() if is_labeled[number] and not math.isnan(t[number])}
+        boxes = row["boxes"] if row["lesion"] else None
+        for case in _of_file(manifest.root / row["path"], row["image_id"], frames):
+            cases.append(replace(case, truth=known, boxes=boxes, patient=row["patient_id"]))
+    return cases, list(manifest.warnings)

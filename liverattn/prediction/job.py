@@ -20,7 +20,7 @@ from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
-from liverattn.prediction.results import POINT, THRESHOLD, Prediction, prediction_row, typed
+from liverattn.prediction.results import POINT, THRESHOLD, Prediction, known_values, prediction_row, typed
 from liverattn.reporting.overlay import Overlay, write_overlay, write_sheet, write_thumbnail
 
 WIDEST = 360  # of a picture in the report, pixels
@@ -118,12 +118,13 @@ class PredictionJob:
                 pool.shutdown(cancel_futures=True)
 
     def rows(self) -> Iterator[Row]:
-        """All finished images, in the order of the cases; one is in memory at a time."""
+        """All finished images, in the order of the cases, with what is known of them now; one is in memory at once."""
         with self._journal.open("rb") as journal:
-            for name in self.cases:
+            for name, case in self.cases.items():
                 if name in self._places:
                     journal.seek(self._places[name])
-                    yield Row(self._numbers[name], json.loads(journal.readline())["row"])
+                    row = json.loads(journal.readline())["row"]
+                    yield Row(self._numbers[name], row | known_values(case, self.predictor.contents))
 
     def counts(self) -> dict[str, int]:
         """Images, and how many of them have an error or a warning."""
@@ -151,6 +152,7 @@ class PredictionJob:
 
     def write_sheet(self, count: int = 24) -> Path | None:
         """``attention.png``: images from the most to the least probable lesion, evenly spaced; None without any."""
+        path = self.folder / "attention.png"
         first = f"probability_{self.predictor.contents.outputs[0]}"
         shown = [
             (row.values[first], row.number)
@@ -158,10 +160,10 @@ class PredictionJob:
             if row.values["error"] is None and row.number < self.options.pictures
         ]
         if not shown:
+            path.unlink(missing_ok=True)  # of an earlier call
             return None
         shown.sort(reverse=True)
         chosen = [shown[k] for k in sorted({round(k) for k in np.linspace(0, len(shown) - 1, count)})]
-        path = self.folder / "attention.png"
         write_sheet([(self.picture(number), f"#{number}  {first[12:]} {value:.2f}") for value, number in chosen], path)
         return path
 
@@ -217,9 +219,15 @@ class PredictionJob:
                 name = entry["row"]["image_id"]
                 numbers[name] = entry["number"]
                 places.pop(name, None)
-                if name in self.cases and entry["file"] == _state(self.cases[name]):
+                if name in self.cases and self._is_done(self.cases[name], entry):
                     places[name] = place
         return places, numbers
+
+    def _is_done(self, case: Case, entry: Mapping[str, Any]) -> bool:
+        """Nothing failed then, and neither the image nor the boxes in its picture are others now."""
+        boxes = known_values(case, self.predictor.contents)["known_boxes"]
+        row = entry["row"]
+        return row["error"] is None and row["known_boxes"] == boxes and entry["image"] == _state(case)
 
     def _write(self, journal: Any, prediction: Prediction, drawing: "Future[None]") -> None:
         drawing.result()
@@ -227,7 +235,7 @@ class PredictionJob:
         number = self._numbers[prediction.case.name]
         if self.options.overlays and prediction.error is None:
             row["overlay"] = f"attention/{number:06d}.png"
-        entry = {"file": _state(prediction.case), "number": number, "row": row}
+        entry = {"image": _state(prediction.case), "number": number, "row": row}
         place = journal.tell()
         journal.write(json.dumps(entry).encode() + b"\n")
         journal.flush()
@@ -253,12 +261,12 @@ class PredictionJob:
                 save_file(_raw(prediction), temporary)
 
 
-def _state(case: Case) -> list[int] | None:
-    """Size and time of a file: one that was changed is predicted on again."""
+def _state(case: Case) -> list[Any] | None:
+    """Where an image lies, which frame is meant, size and time of the file: another one is predicted on again."""
     with suppress(OSError):
         if case.path is not None:
             found = case.path.stat()
-            return [found.st_size, found.st_mtime_ns]
+            return [str(case.path.absolute()), case.frame, found.st_size, found.st_mtime_ns]
     return None
 
 

@@ -119,10 +119,15 @@ def prediction_row(
     row |= {"width": None if size is None else size[0], "height": None if size is None else size[1]}
     row["kept"] = None if prediction.kept is None else json.dumps(prediction.kept)
     row["median"] = prediction.median
-    row |= {f"truth_{output}": prediction.case.truth.get(output) for output in contents.outputs}
-    row["known_boxes"] = None if prediction.case.boxes is None else json.dumps(prediction.case.boxes.tolist())
+    row |= known_values(prediction.case, contents)
     row["overlay"] = None
     return row
+
+
+def known_values(case: Case, contents: Contents) -> dict[str, Any]:
+    """The part of a row that was known before: no prediction changes it."""
+    truth = {f"truth_{output}": case.truth.get(output) for output in contents.outputs}
+    return truth | {"known_boxes": None if case.boxes is None else json.dumps(case.boxes.tolist())}
 
 
 def predictions_table(predictions: Sequence[Prediction], contents: Contents) -> pd.DataFrame:

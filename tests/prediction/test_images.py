@@ -60,6 +60,24 @@ def test_a_table_with_and_without_labels(folder: Path) -> None:
     assert names(folder / "t.csv", root=folder / "more") == ["a", "b", "c"]
 
 
+def test_what_is_known_of_a_lesion_says_that_there_is_one(folder: Path) -> None:
+    (folder / "t.csv").write_text(
+        'image_id,path,malignant,boxes,age\na,1.png,0,,\nb,2.png,,"[[1,2,3,4]]",7\nc,3.png,,,\n'
+    )
+    (a, b, c), notes = cases_of(folder / "t.csv")
+    assert (a.truth, b.truth, c.truth) == ({"lesion": 1, "malignancy": 0}, {"lesion": 1}, {})
+    assert b.boxes is not None and b.boxes.tolist() == [[1, 2, 3, 4]] and c.boxes is None
+    assert notes == [f"{folder / 't.csv'}: column(s) not used: age"]
+
+
+def test_a_table_says_which_columns_it_lacks(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,type\n1.png,hcc\n")
+    with pytest.raises(
+        InputError, match=r"lacks the column\(s\) image_id. Found: path, type. Required: image_id, path;"
+    ):
+        cases_of(folder / "t.csv")
+
+
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "C:\\\\x.png"])
 def test_paths_of_a_table_stay_inside(folder: Path, path: str) -> None:
     (folder / "t.csv").write_text(f"image_id,path\na,{path}\n")

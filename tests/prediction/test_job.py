@@ -16,6 +16,7 @@ from liverattn.prediction.job import JobOptions, PredictionJob
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import Prediction
 from tests.prediction.conftest import picture
+from tests.prediction.test_predictor import write_dicom
 
 
 def job(folder: Path, predictor: Predictor, images: object, **options: object) -> PredictionJob:
@@ -130,6 +131,22 @@ def test_pictures_stay_with_their_images_when_others_come_and_go(
         False
     ]
     assert not (tmp_path / "out" / before).exists() and not (tmp_path / "out" / "pictures" / "000002.jpg").exists()
+
+
+def test_what_failed_is_tried_again_and_so_is_another_frame(predictor: Predictor, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "loop.dcm", np.stack([picture(seed) for seed in range(3)]), frames=3)
+    (tmp_path / "t.csv").write_text("image_id,path\na,loop.dcm\nb,gone.dcm\n")
+    found = {}
+    for frames in ("first", "middle", "all"):
+        cases, _ = cases_of(tmp_path / "t.csv", frames=frames)
+        made = PredictionJob(tmp_path / "out", predictor, cases, JobOptions())
+        assert [case.name for case in made.left] == (["a#0", "a#1", "a#2", "b"] if frames == "all" else ["a", "b"])
+        made.run()
+        found[frames] = [row.values["probability_lesion"] for row in made.rows()]
+        assert made.counts()["with errors"] == 1
+    assert found["first"][0] == pytest.approx(found["all"][0], abs=1e-6)
+    assert found["middle"][0] == pytest.approx(found["all"][1], abs=1e-6)
+    assert found["all"][0] != pytest.approx(found["all"][1], abs=1e-6)
 
 
 def test_errors_stay_in_the_table_and_empty_columns_have_their_types(predictor: Predictor, tmp_path: Path) -> None:
