@@ -172,6 +172,7 @@ def reported(number: int, folder: Path) -> ReportedImage:
         "width": 200,
         "height": 150,
         "kept": "[12, 12, 188, 138]",
+        "region": None if number else "[0, 0, 200, 150]",
         "median": 61.0,
         "overlay": None,
     }

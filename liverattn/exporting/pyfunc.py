@@ -105,7 +105,7 @@ def result_columns(contents: Contents) -> dict[str, DataType]:
     columns = {"error": DataType.string, "warnings": DataType.string}
     columns |= {f"{kind}_{output}": DataType.double for kind in ("probability", "spread") for output in outputs}
     columns |= {f"decision_{output}": DataType.long for output in outputs}
-    columns |= dict.fromkeys(("boxes", "box_attention", "kept"), DataType.string)  # JSON
+    columns |= dict.fromkeys(("boxes", "box_attention", "kept", "region"), DataType.string)  # JSON
     return columns | {"width": DataType.long, "height": DataType.long, "median": DataType.double}
 
 

@@ -17,6 +17,7 @@ from liverattn.data.image_files import SUFFIXES, natural_order
 from liverattn.data.images import LUMA, ImageError, read_image, to_8_bit
 from liverattn.data.labels import OUTPUTS, truth_of
 from liverattn.data.manifest import check_manifest
+from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import WORKBOOKS, read_cells
 from liverattn.errors import InputError
 
@@ -38,7 +39,7 @@ class Case:
         frame: Of a DICOM file with several, from 0; None: no DICOM file.
         pixels: An array instead of a file: (H, W), or (H, W, 3) in the order red, green, blue.
         truth: Known labels by output, 0 or 1; for the results, never for the prediction.
-        boxes: (N, 4) known lesions in its pixels; None where unknown.
+        boxes: (N, 4) known lesions in pixels of its file; None where unknown.
         patient: Whose image it is, where known: intervals are over patients.
         problem: Why it cannot be used, where this is known before it is opened.
     """
@@ -52,8 +53,11 @@ class Case:
     patient: str | None = None
     problem: str | None = None
 
-    def read(self) -> tuple[Grey, tuple[str, ...]]:
-        """Decode to (H, W) uint8, with remarks on what is odd about it.
+    def read(self) -> tuple[Grey, tuple[str, ...], Window | None]:
+        """Decode it.
+
+        Returns:
+            (H, W) uint8, remarks on what is odd about it, and where in the file's pixels it lies; None: it is all.
 
         Raises:
             ImageError: It cannot be used.
@@ -61,17 +65,18 @@ class Case:
         if self.problem is not None:
             raise ImageError(self.problem)
         if self.pixels is not None:
-            return _of_array(self.pixels), ()
+            return _of_array(self.pixels), (), None
         assert self.path is not None
         if self.frame is None:
-            return read_image(self.path)
+            return *read_image(self.path), None
         header = read_header(self.path)
         if header is None:
             raise ImageError("is no ultrasound image")
         (grey,) = grey_frames(header, [self.frame])
         if not grey.any():
             raise ImageError("is black all over")
-        return grey, ("may show the patient's identity in its pixels",) if header.burnt_in else ()
+        remarks = ("may show the patient's identity in its pixels",) if header.burnt_in else ()
+        return grey, remarks, header.window
 
 
 def _of_array(pixels: NDArray[Any]) -> Grey:

@@ -251,7 +251,7 @@ class PredictionJob:
                 path.unlink(missing_ok=True)  # of the time when it could be used
             return
         boxes, _ = prediction.boxes(self.options.threshold)
-        overlay = Overlay(prediction.image, prediction.coarse_attention(), prediction.case.boxes, boxes)
+        overlay = Overlay(prediction.image, prediction.coarse_attention(), prediction.known_boxes, boxes)
         if number < self.options.pictures:
             write_thumbnail(overlay, picture, WIDEST)
         if self.options.overlays:

@@ -18,7 +18,7 @@ from liverattn.bundle.bundle import Bundle
 from liverattn.bundle.contents import MemberPart
 from liverattn.data.dicom import FrameChoice
 from liverattn.data.images import ImageError
-from liverattn.data.preprocessing import PreparedImage
+from liverattn.data.preprocessing import PreparedImage, Window
 from liverattn.errors import InputError
 from liverattn.models.classifier import LesionClassifier
 from liverattn.prediction.images import Case, Grey, cases_of
@@ -37,6 +37,7 @@ class _Prepared:
     case: Case
     image: Grey
     remarks: tuple[str, ...]
+    region: Window | None
     parts: tuple[PreparedImage, ...]
 
 
@@ -129,11 +130,11 @@ class Predictor:
 
     def _prepare(self, case: Case) -> _Prepared | Prediction:
         try:
-            image, remarks = case.read()
+            image, remarks, region = case.read()
             made: dict[Any, PreparedImage] = {}
             for steps in self._steps:
                 made.setdefault(steps, steps.apply(image, NO_BOXES))
-            return _Prepared(case, image, remarks, tuple(made[steps] for steps in self._steps))
+            return _Prepared(case, image, remarks, region, tuple(made[steps] for steps in self._steps))
         except ImageError as error:
             return failed(case, str(error))
         except MemoryError:
@@ -166,6 +167,7 @@ class Predictor:
                 image=one.image,
                 kept=one.parts[0].kept,
                 median=one.parts[0].median,
+                region=one.region,
                 warnings=(*one.remarks, *preparation_warnings(one.parts[0], self._steps[0])),
             )
 

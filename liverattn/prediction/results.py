@@ -27,9 +27,10 @@ class Prediction:
         probabilities: By output; empty where there is an error.
         spread: By output: weighted standard deviation over the members; empty with one member.
         maps: One per architecture.
-        image: (H, W) uint8, as decoded.
+        image: (H, W) uint8, as decoded; of a DICOM file its ultrasound region.
         kept: What the border crop left of the image for the first architecture, ``x0, y0, x1, y1`` in its pixels.
         median: m of Eq. 1; None where the top region is black.
+        region: Where in the file's pixels the image lies, ``x0, y0, x1, y1``; None: it is all of it.
         warnings: What is odd about the image.
         error: Why there is no prediction.
     """
@@ -41,6 +42,7 @@ class Prediction:
     image: Grey | None
     kept: Window | None
     median: float | None
+    region: Window | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
@@ -67,8 +69,21 @@ class Prediction:
         return self.attention(None if self.size is None else canvas_size(self.size))
 
     def boxes(self, threshold: float = THRESHOLD) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(N, 4) proposed boxes in pixels of the image, and the (N,) largest attention in each."""
+        """(N, 4) proposed boxes in pixels of the image, and the (N,) largest attention in each.
+
+        In pixels of the file they lie :attr:`offset` further.
+        """
         return (np.zeros((0, 4)), np.zeros(0)) if self.size is None else proposals(self.maps, self.size, threshold)
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """(4,) to add to a box in pixels of the image for one in pixels of the file."""
+        return np.array([0, 0, 0, 0] if self.region is None else [*self.region[:2]] * 2)
+
+    @property
+    def known_boxes(self) -> NDArray[np.float64] | None:
+        """(N, 4) known lesions in pixels of the image; None where unknown."""
+        return None if self.case.boxes is None else self.case.boxes - self.offset
 
     def decisions(self, contents: Contents, point: str = POINT) -> dict[str, bool]:
         """By output: at least the threshold of an operating point; outputs without that point are left out."""
@@ -98,7 +113,7 @@ def preparation_warnings(prepared: PreparedImage, steps: Preprocessing) -> Itera
 def prediction_row(
     prediction: Prediction, contents: Contents, point: str = POINT, threshold: float = THRESHOLD
 ) -> dict[str, Any]:
-    """One row of ``predictions.csv``: plain values, None where there is nothing to say.
+    """One row of ``predictions.csv``: plain values, None where there is nothing to say; boxes in pixels of the file.
 
     Args:
         prediction: Of one image.
@@ -114,10 +129,12 @@ def prediction_row(
     for prefix, values in (("probability", prediction.probabilities), ("spread", prediction.spread)):
         row |= {f"{prefix}_{output}": values.get(output) for output in contents.outputs}
     row |= {f"decision_{output}": _whole(decisions.get(output)) for output in contents.outputs}
-    row["boxes"] = json.dumps(boxes.astype(int).tolist()) if size is not None else None
+    offset = prediction.offset
+    row["boxes"] = json.dumps((boxes.astype(int) + offset).tolist()) if size is not None else None
     row["box_attention"] = json.dumps([round(peak, 4) for peak in peaks.tolist()]) if size is not None else None
     row |= {"width": None if size is None else size[0], "height": None if size is None else size[1]}
-    row["kept"] = None if prediction.kept is None else json.dumps(prediction.kept)
+    row["kept"] = None if prediction.kept is None else json.dumps((prediction.kept + offset).tolist())
+    row["region"] = None if prediction.region is None else json.dumps(prediction.region)
     row["median"] = prediction.median
     row |= known_values(prediction.case, contents)
     row["overlay"] = None
@@ -138,7 +155,7 @@ def predictions_table(predictions: Sequence[Prediction], contents: Contents) -> 
 def typed(table: pd.DataFrame, contents: Contents) -> pd.DataFrame:
     """The types of the columns, also where a column is empty: parts of one table fit together."""
     kinds = {"image_id": "object", "error": "object", "warnings": "object", "median": "float64"}
-    kinds |= {name: "object" for name in ("boxes", "box_attention", "kept", "known_boxes", "overlay")}
+    kinds |= {name: "object" for name in ("boxes", "box_attention", "kept", "region", "known_boxes", "overlay")}
     kinds |= {name: "Int64" for name in ("width", "height")}
     for output in contents.outputs:
         kinds |= {f"{kind}_{output}": "float64" for kind in ("probability", "spread", "truth")}

@@ -76,6 +76,7 @@ def _entries(report: PredictionReport, images: Iterable[ReportedImage]) -> Itera
             "boxes": _parsed(row["boxes"]),
             "known": _parsed(row["known_boxes"]),
             "size": [row["width"], row["height"]],
+            "origin": (_parsed(row["region"]) or [0, 0])[:2],
             "kept": _parsed(row["kept"]),
             "m": row["median"],
             "overlay": row["overlay"],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydicom import Dataset, dcmread
 from safetensors.numpy import load_file
 
 from liverattn.errors import InputError
@@ -15,6 +16,7 @@ from liverattn.prediction.images import Case, cases_of
 from liverattn.prediction.job import JobOptions, PredictionJob
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import Prediction
+from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
 from tests.prediction.conftest import picture
 from tests.prediction.test_predictor import write_dicom
 
@@ -147,6 +149,39 @@ def test_what_failed_is_tried_again_and_so_is_another_frame(predictor: Predictor
     assert found["first"][0] == pytest.approx(found["all"][0], abs=1e-6)
     assert found["middle"][0] == pytest.approx(found["all"][1], abs=1e-6)
     assert found["all"][0] != pytest.approx(found["all"][1], abs=1e-6)
+
+
+def test_boxes_are_in_pixels_of_the_file_and_drawn_in_its_ultrasound_region(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    inside = picture(1)
+    whole = np.zeros((260, 330), np.uint8)
+    whole[70:220, 90:290] = inside
+    write_dicom(tmp_path / "a.dcm", whole)
+    header, region = dcmread(tmp_path / "a.dcm"), Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 90, 70
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 289, 219
+    header.SequenceOfUltrasoundRegions = [region]
+    header.save_as(tmp_path / "a.dcm")
+    Image.fromarray(inside).save(tmp_path / "b.png")
+    (tmp_path / "t.csv").write_text(
+        'image_id,path,boxes\na,a.dcm,"[[120, 110, 190, 160]]"\nb,b.png,"[[30, 40, 100, 90]]"\n'
+    )
+    table = finished(tmp_path / "out", predictor, tmp_path / "t.csv", threshold=0.3)
+    assert table["region"][0] == "[90, 70, 290, 220]" and pd.isna(table["region"][1])
+    a, b = (np.array(json.loads(cell)) for cell in table["boxes"])
+    assert len(a) and (a - b == [90, 70, 90, 70]).all()
+    a, b = (np.array(json.loads(cell)) for cell in table["kept"])
+    assert (a - b == [90, 70, 90, 70]).all()
+    assert table["known_boxes"][0] == "[[120.0, 110.0, 190.0, 160.0]]"
+    a, b = ((tmp_path / "out" / file).read_bytes() for file in table["overlay"])
+    assert a == b
+    content = PredictionReport(title="t", outputs=["lesion"], point="p", thresholds={}, counts={})
+    made = job(tmp_path / "out", predictor, tmp_path / "t.csv", threshold=0.3)
+    images = [ReportedImage(row.number, row.values) for row in made.rows()]
+    write_prediction_report(content, images, tmp_path / "report.html")
+    assert '"origin": [90, 70]' in (tmp_path / "report.html").read_text()
 
 
 def test_errors_stay_in_the_table_and_empty_columns_have_their_types(predictor: Predictor, tmp_path: Path) -> None:
