@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
-from liverattn.data.images import LUMA, SMALLEST, ImageError, to_8_bit
+from liverattn.data.images import LUMA, SMALLEST, UNREADABLE, ImageError, to_8_bit
 from liverattn.data.preprocessing import Window
 
 FrameChoice = Literal["first", "middle", "all"]
@@ -86,6 +86,8 @@ def read_header(path: Path) -> UltrasoundFile | None:
             return _described(path, header)
     except ImageError:
         raise
+    except PermissionError as error:
+        raise ImageError(UNREADABLE[type(error)]) from None
     except Exception as error:  # pydicom lets any kind through where a file is damaged
         raise ImageError(f"is damaged ({_short(error)})") from None
 

@@ -1,6 +1,7 @@
 """What to predict on: files, folders, tables, DICOM or arrays; each image is decoded when its turn comes."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from pydicom.misc import is_dicom
 
 from liverattn.data.dicom import FrameChoice, grey_frames, read_header
 from liverattn.data.image_files import SUFFIXES, natural_order
-from liverattn.data.images import LUMA, ImageError, read_image, to_8_bit
+from liverattn.data.images import LUMA, SMALLEST, ImageError, read_image, to_8_bit
 from liverattn.data.labels import OUTPUTS, truth_of
 from liverattn.data.manifest import check_manifest
 from liverattn.data.preprocessing import Window
@@ -82,9 +83,28 @@ class Case:
 def _of_array(pixels: NDArray[Any]) -> Grey:
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
         raise ImageError(f"has the shape {pixels.shape}; expected (H, W) or (H, W, 3)")
-    if pixels.ndim == 3 and pixels.dtype == np.uint8:  # as a file is converted
+    if not (
+        pixels.dtype == bool or np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)
+    ):
+        raise ImageError(f"has values of the type {pixels.dtype}; expected numbers")
+    height, width = pixels.shape[:2]
+    if min(width, height) < SMALLEST:
+        raise ImageError(f"is only {width}x{height} pixels; at least {SMALLEST}x{SMALLEST} are needed")
+    if pixels.dtype == bool:
+        pixels = np.where(pixels, 255, 0).astype(np.uint8)
+    grey = _grey_of_array(pixels)
+    if not grey.any():
+        raise ImageError("is black all over")
+    return grey
+
+
+def _grey_of_array(pixels: NDArray[Any]) -> Grey:
+    if pixels.ndim == 2:
+        return to_8_bit(pixels)
+    if pixels.dtype == np.uint8:  # as a file is converted
         return np.array(Image.fromarray(pixels).convert("L"))
-    return to_8_bit(pixels if pixels.ndim == 2 else np.rint(pixels[..., ::-1] @ LUMA).astype(np.int64))
+    grey = pixels[..., ::-1] @ LUMA
+    return to_8_bit(grey if np.issubdtype(pixels.dtype, np.floating) else np.rint(grey).astype(np.int64))
 
 
 def cases_of(images: Any, *, root: Path | None = None, frames: FrameChoice = "middle") -> tuple[list[Case], list[str]]:
@@ -115,8 +135,11 @@ def cases_of(images: Any, *, root: Path | None = None, frames: FrameChoice = "mi
         if path.suffix.lower() in TABLES:
             return _of_table(path, root, frames)
         return list(_of_file(path, path.name, frames)), []
-    if not isinstance(images, Iterable):
-        raise InputError(f"Expected images to be paths or arrays, but got {type(images).__name__}.")
+    if not isinstance(images, Iterable) or getattr(images, "ndim", 1) != 1:  # such as a tensor, which has rows
+        raise InputError(
+            f"Expected images to be paths or arrays, but got {type(images).__name__}. Give an image as a file or as an "
+            "array of NumPy."
+        )
     return _of_sequence(list(images), root, frames)
 
 
@@ -130,24 +153,33 @@ def _of_sequence(images: Sequence[Any], root: Path | None, frames: FrameChoice) 
             cases, more = cases_of(one, root=root, frames=frames)
             found, notes = found + cases, notes + more
     times = Counter(case.name for case in found)
-    return [replace(c, name=str(c.path)) if times[c.name] > 1 and c.frame is None else c for c in found], notes
+    return [
+        replace(c, name=_written(str(c.path))) if times[c.name] > 1 and c.frame is None else c for c in found
+    ], notes
 
 
 def _of_folder(folder: Path, frames: FrameChoice) -> tuple[list[Case], list[str]]:
-    try:
-        results = {path.parent for path in folder.rglob(JOURNAL)}  # of predictions: pictures of pictures else
-        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        paths = sorted(
-            (path for path in found if results.isdisjoint(path.parents)),
-            key=lambda path: natural_order(path.relative_to(folder).as_posix()),
+    unread: list[Path] = []
+    found = list(_files(folder, unread))
+    if folder in unread:
+        raise InputError(
+            f"The folder {folder} cannot be read (permission denied). Correct images=... or its permissions."
         )
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    results = {path.parent for path in found if path.name == JOURNAL}  # of predictions: pictures of pictures else
+    paths = sorted(
+        (path for path in (*found, *unread) if not path.name.startswith(".") and results.isdisjoint(path.parents)),
+        key=lambda path: natural_order(path.relative_to(folder).as_posix()),
+    )
     passed_over: Counter[str] = Counter()
     cases: list[Case] = []
     for path in paths:
-        if path.suffix.lower() in SUFFIXES | UNREADABLE or _is_dicom(path):
-            cases += _of_file(path, path.relative_to(folder).as_posix(), frames)
+        name = path.relative_to(folder).as_posix()
+        if path in unread:
+            cases.append(
+                Case(_written(name), path, problem="is a folder that may not be read: what it holds is missing")
+            )
+        elif path.suffix.lower() in SUFFIXES | UNREADABLE or _is_dicom(path):
+            cases += _of_file(path, name, frames)
         else:
             passed_over[path.suffix.lower() or "no suffix"] += 1
     if not cases:
@@ -158,6 +190,29 @@ def _of_folder(folder: Path, frames: FrameChoice) -> tuple[list[Case], list[str]
     return cases, [f"{sum(passed_over.values())} file(s) are no images and were passed over: {kinds}"]
 
 
+def _files(folder: Path, unread: list[Path]) -> Iterator[Path]:
+    """All files below a folder; folders that may not be read are added to ``unread``."""
+
+    def note(error: OSError) -> None:
+        unread.append(Path(error.filename))
+
+    for parent, _, names in os.walk(folder, onerror=note):
+        yield from (path for path in map(Path(parent).joinpath, names) if not _is_special(path))
+
+
+def _is_special(path: Path) -> bool:
+    """Such as a link that leads nowhere; whatever else is wrong with a file is said when its turn comes."""
+    try:
+        return not path.is_file()
+    except OSError:
+        return False
+
+
+def _written(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 are escaped, which no table could hold."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _is_dicom(path: Path) -> bool:
     try:
         return path.suffix.lower() == ".dcm" or is_dicom(path)
@@ -166,6 +221,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _of_file(path: Path, name: str, frames: FrameChoice) -> Iterator[Case]:
+    name = _written(name)
     if path.suffix.lower() in UNREADABLE:
         yield Case(name, path, problem=f"{path.suffix.lower()} files are not read: save it as PNG")
     elif path.suffix.lower() in SUFFIXES or not path.is_file() or not _is_dicom(path) or path.stat().st_size == 0:

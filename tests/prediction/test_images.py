@@ -1,15 +1,17 @@
 """What `images` may name, and what each odd file gives."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from liverattn.data.images import read_image
 from liverattn.errors import InputError
-from liverattn.prediction.images import cases_of
+from liverattn.prediction.images import Case, cases_of
 from liverattn.prediction.predictor import Predictor
 from tests.prediction.conftest import picture
 
@@ -98,11 +100,62 @@ def test_links_of_a_table_stay_inside(folder: Path, tmp_path: Path) -> None:
     [
         (lambda folder: folder / "nowhere", "does not exist. Give an image"),
         (lambda folder: 3, "Expected images to be paths or arrays, but got int"),
+        (lambda folder: torch.zeros(20, 20), "but got Tensor. Give an image as a file or as an array of NumPy"),
+        (lambda folder: torch.tensor(1.0), "but got Tensor"),
+        (lambda folder: [torch.zeros(3, 20, 20)], "but got Tensor"),
     ],
 )
 def test_what_is_no_image(folder: Path, make: Callable[[Path], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         cases_of(make(folder))
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    return Case("array", pixels=pixels).read()[0]
+
+
+def test_colored_arrays_of_any_type_are_one_picture() -> None:
+    plain = picture().astype(np.float64) / picture().max()
+    color = np.dstack([plain] * 3)
+    np.testing.assert_array_equal(grey(color), np.rint(plain * 255))
+    np.testing.assert_array_equal(grey(color.astype(np.float32)), grey(plain))
+    np.testing.assert_array_equal(grey(np.dstack([picture()] * 3).astype(np.uint16)), picture())
+    np.testing.assert_array_equal(grey(picture() > 100), np.where(picture() > 100, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((30, 30), np.uint8), "is black all over"),
+        (np.full((30, 30, 3), np.nan), "is black all over"),
+        (np.ones((15, 40)), "is only 40x15 pixels; at least 16x16 are needed"),
+        (np.ones((30, 30), complex), "has values of the type complex128; expected numbers"),
+        (np.full((30, 30), "a"), "has values of the type <U1; expected numbers"),
+    ],
+)
+def test_arrays_that_a_file_could_not_be_either(predictor: Predictor, pixels: np.ndarray, message: str) -> None:
+    (found,) = predictor.predict(pixels)
+    assert found.error == message
+
+
+def test_a_name_that_is_no_text_and_a_folder_that_may_not_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "1.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    scan = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refused)
+    cases, _ = cases_of(folder)
+    by_name = {case.name: case for case in cases}
+    by_name["caf\\xe9.png"].read()
+    assert by_name["more"].problem == "is a folder that may not be read: what it holds is missing"
+    with pytest.raises(InputError, match=r"more cannot be read \(permission denied\)"):
+        cases_of(folder / "more")
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:

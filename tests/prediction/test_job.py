@@ -1,6 +1,7 @@
 """What is done stays, and the same command goes on."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def test_pictures_stay_with_their_images_when_others_come_and_go(
         assert again.write_sheet() is not None
     assert len(set(shown.values())) == 8
     (folder / "2.png").write_text("no picture")
+    (folder / "4.png").rename(folder / os.fsdecode(b"4\xe9.png"))  # which no table can hold
     before = whole["overlay"][2]
     assert finished(tmp_path / "out", predictor, folder)["overlay"].isna().tolist() == 3 * [False] + [True] + 4 * [
         False
