@@ -25,7 +25,8 @@ from liverattn.files import replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from pytorch_lightning.loggers import MLFlowLogger
+
+    from liverattn.mlflow_logger import MetricsTogether
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
@@ -35,6 +36,20 @@ PACKAGES = (
     "opencv-python-headless", "timm", "scikit-learn", "numpy", "pandas", "pillow",
 )  # fmt: skip
 LONGEST_PARAMETER = 500
+# MLflow asks a server that is gone for four minutes, in silence; what the user sets in the environment counts.
+PROMPT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+@contextmanager
+def prompt_requests() -> Iterator[None]:
+    """Requests to a server fail within seconds, so that it is known soon, and training does not wait."""
+    added = {name: value for name, value in PROMPT.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +83,23 @@ class MlflowTracking:
     def _database(self) -> Path:
         return Path(self.folder).resolve() / "mlflow.db"
 
-    def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> "MLFlowLogger":
+    def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> "MetricsTogether":
         """Open a new run, or the one that a resumed fold run had.
 
         Args:
             name: Of the run.
             tags: People filter by them.
             run_id: Of the run to go on with.
+
+        Raises:
+            InputError: The tracking server does not answer as one.
         """
         from mlflow.exceptions import MlflowException
 
         from liverattn.mlflow_logger import MetricsTogether
 
-        client, _ = self.store()
+        with self.usable():
+            client, _ = self.store()
         if run_id is not None:
             try:
                 client.update_run(run_id, status="RUNNING")  # it may have failed or been killed
@@ -95,10 +114,29 @@ class MlflowTracking:
             artifact_location=self._artifacts,
         )
 
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Say in one line that the server or database cannot be used, and what to do.
+
+        Raises:
+            InputError: It does not answer as one.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, ImportError, OSError) as error:  # ImportError: no driver of a database
+            said = str(error).strip().partition("\n")[0].rstrip(".")
+            raise InputError(
+                f"MLflow at {self.address} cannot be used: {said}. Correct MLFLOW_TRACKING_URI (or tracking.uri), or "
+                "go on without it: tracking=none."
+            ) from error
+
     def store(self) -> tuple["MlflowClient", str]:
         """The server or database, and the id of the experiment in it; both are made if they are new.
 
-        Of several processes one makes them; one that is killed while it does leaves nothing that counts.
+        A server that does not answer is found out within seconds. Of several processes one makes them; one that is
+        killed while it does leaves nothing that counts.
         """
         from mlflow import MlflowClient
 
@@ -109,7 +147,8 @@ class MlflowTracking:
                 with replacing(self._database) as temporary:
                     MlflowClient(f"sqlite:///{temporary}").search_experiments()
             client = MlflowClient(self.address)
-            known = client.get_experiment_by_name(self.experiment)
+            with prompt_requests():
+                known = client.get_experiment_by_name(self.experiment)
             if known is not None:
                 return client, known.experiment_id
             return client, client.create_experiment(self.experiment, artifact_location=self._artifacts)
@@ -129,8 +168,10 @@ class MlflowTracking:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def upload(self, logger: "MLFlowLogger", files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
-        """Upload files (each with its folder among the artifacts) and final metrics."""
+    def upload(self, logger: "MetricsTogether", files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
+        """Upload what the logger could not send, files (each with its folder among the artifacts) and final metrics."""
+        self.store()  # is it there? An upload is patient
+        logger.complete("success")
         run_id = logger.run_id
         assert run_id is not None
         for path, folder in files.items():
@@ -165,7 +206,7 @@ class MlflowTracking:
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
-        try:
+        with self.usable():
             client, experiment = self.store()
             run_id: str = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
             for path in files:
@@ -174,11 +215,6 @@ class MlflowTracking:
             defined = [Metric(name, value, now, 0) for name, value in metrics.items() if value == value]
             client.log_batch(run_id, metrics=defined)
             client.set_terminated(run_id)
-        except MlflowException as error:
-            raise InputError(
-                f"MLflow at {self.address} cannot be used: {error}. Correct MLFLOW_TRACKING_URI (or tracking.uri), or "
-                "go on without it: tracking=none."
-            ) from error
         if replaces is not None:
             with suppress(MlflowException):  # of another database, or deleted already
                 client.delete_run(replaces)

@@ -1,12 +1,22 @@
 """Where runs are tracked, and what may leave the run folder."""
 
+import os
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from liverattn import train
+from liverattn.errors import InputError
+from liverattn.runs import find_runs
 from liverattn.tracking import MlflowTracking, flat_parameters, versions
+from tests.conftest import Result
 
 TABLE = pd.DataFrame({"image_id": ["anna-1", "anna-2"], "patient_id": ["anna", "anna"], "logit_lesion": [0.5, 1.5]})
 
@@ -77,3 +87,64 @@ def test_metrics_are_sent_together_and_none_is_lost(tmp_path: Path, monkeypatch:
     history = logger.experiment.get_metric_history(logger.run_id, "loss")
     assert [(entry.step, entry.value) for entry in history] == [(step, 1 / (step + 1)) for step in range(5)]
     assert logger.experiment.get_run(logger.run_id).info.status == "FINISHED"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """Address of a server that does not answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def gone(*_: Any, **__: Any) -> None:
+    """What MLflow does once its server is lost."""
+    raise MlflowException("no answer\nsecond line")
+
+
+def test_a_server_that_does_not_answer_is_found_out_at_once(tmp_path: Path, nobody: str) -> None:
+    before, started = dict(os.environ), time.monotonic()
+    with pytest.raises(InputError, match=f"MLflow at {nobody} cannot be used: .*MLFLOW_TRACKING_URI.*tracking=none"):
+        MlflowTracking(folder=str(tmp_path), uri=nobody).logger("run", {})
+    assert time.monotonic() - started < 30  # MLflow itself takes four minutes
+    assert dict(os.environ) == before
+
+
+def test_nothing_is_trained_for_a_server_that_is_not_there(
+    command: Callable[..., Result], tiny: list[str], nobody: str, tmp_path: Path
+) -> None:
+    for address in (nobody, "foo://bar"):
+        result = command(train.main, *tiny, f"tracking.uri={address}")
+        (said,) = [line for line in result.err.splitlines() if "MLflow at" in line]
+        assert result.status == 1 and "Traceback" not in result.err and "epoch" not in result.out
+        assert said.startswith(f"Error: MLflow at {address} cannot be used") and said.endswith("tracking=none.")
+
+
+@pytest.mark.parametrize("call", ["log_batch", "log_artifact", "set_terminated"])
+def test_a_server_that_is_lost_costs_no_result(
+    command: Callable[..., Result], tiny: list[str], tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MlflowClient.log_batch
+
+    def parameters_only(self: MlflowClient, run_id: str, metrics: Any = (), **more: Any) -> Any:
+        return gone() if metrics else real(self, run_id, metrics=metrics, **more)
+
+    monkeypatch.setattr(MlflowClient, call, parameters_only if call == "log_batch" else gone)
+    result = command(train.main, *tiny, "trainer.max_epochs=1")
+    assert result.status == 0, result.err
+    (said,) = [line for line in result.out.splitlines() if "Not tracked" in line]
+    (run,) = find_runs(tmp_path / "outputs")
+    assert said.endswith("no answer") and str(run.path) in said
+    assert run.is_finished and not list(run.path.glob("upload*"))
+
+
+def test_metrics_wait_for_a_server_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("liverattn.mlflow_logger.INTERVAL", 0.0)
+    logger = MlflowTracking(folder=str(tmp_path)).logger("run", {})
+    assert logger.run_id is not None
+    with monkeypatch.context() as lost:
+        lost.setattr(MlflowClient, "log_batch", gone)
+        for step in range(1100):  # MLflow takes 1000 at once
+            logger.log_metrics({"loss": 1.0}, step)
+    logger.finalize("success")
+    assert len(logger.experiment.get_metric_history(logger.run_id, "loss")) == 1100

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from liverattn.errors import InputError
 from liverattn.sweeps.record import Progress, Sweep
-from liverattn.tracking import MlflowTracking, Tracking
+from liverattn.tracking import MlflowTracking, Tracking, prompt_requests
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +51,8 @@ class ParentRun:
             progress: Of the sweep's cells.
             summary: One row per architecture; see :func:`liverattn.sweeps.matrix.summary`.
         """
+        with prompt_requests():
+            self.client.get_run(self.run_id)  # is it there? What follows asks for every child
         runs = (self.sweep.run(cell).record().get("mlflow_run_id") for cell in self.sweep.cells)
         children = {run: item.state for run, item in zip(runs, progress, strict=True) if run is not None}
         for run in self._found([*children, *self._left_over(children)]):
@@ -93,20 +94,13 @@ def open_parent(tracking: Tracking, sweep: Sweep) -> ParentRun | None:
     """
     if not isinstance(tracking, MlflowTracking):
         return None
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with tracking.usable():
         client, experiment = tracking.store()
         found = client.search_runs([experiment], f"tags.sweep_key = '{sweep.key}'")
         if found:
             client.update_run(found[0].info.run_id, status="RUNNING")
             return ParentRun(client, experiment, found[0].info.run_id, sweep)
         run = client.create_run(experiment, tags=_parent_tags(sweep, tracking), run_name=f"sweep {sweep.name}")
-    except MlflowException as error:
-        raise InputError(
-            f"MLflow at {tracking.address} cannot be used: {error}. Correct MLFLOW_TRACKING_URI (or tracking.uri), or "
-            "train without it: tracking=none."
-        ) from error
     return ParentRun(client, experiment, run.info.run_id, sweep)
 
 

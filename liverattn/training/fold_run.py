@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from liverattn.files import replacing, write_json
 from liverattn.models.classifier import LesionClassifier
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder, write_table
-from liverattn.tracking import Tracking, flat_parameters, versions
+from liverattn.tracking import MlflowTracking, Tracking, flat_parameters, versions
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, with_config
 from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware
@@ -112,15 +113,18 @@ class FoldRun:
             "cases": {part: len(chosen) for part, chosen in vars(self.rows).items()},
             "seconds": seconds,
         }
-        self._track(logger, predictions, metrics)
         write_json(self.run.metrics, metrics)
+        self._track(logger, predictions, metrics)
 
     def _logger(self) -> Any:
+        if not isinstance(self.tracking, MlflowTracking):
+            return None
         known = self.run.record().get("mlflow_run_id")
-        logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
-        if logger is not None and logger.run_id != known:  # MLflow refuses parameters that changed, such as places
-            self.run.update_record(mlflow_run_id=logger.run_id)
-            logger.log_hyperparams(flat_parameters(self.tracking.shared_config(self.config)))
+        with self.tracking.usable():
+            logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
+            if logger.run_id != known:  # MLflow refuses parameters that changed, such as places
+                self.run.update_record(mlflow_run_id=logger.run_id)
+                logger.log_hyperparams(flat_parameters(self.tracking.shared_config(self.config)))
         return logger
 
     def _fit(self, logger: Any) -> float:
@@ -232,22 +236,26 @@ class FoldRun:
     def _track(self, logger: Any, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         if logger is None:
             return
-        upload, config = self.run.path / "upload", self.tracking.shared_config(self.config)
-        upload.mkdir(exist_ok=True)
-        (upload / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        write_json(upload / "environment.json", versions())
-        write_json(upload / "metrics.json", metrics)
-        self.tracking.shared_predictions(predictions).to_parquet(upload / "predictions.parquet", index=False)
-        files: dict[Path, str | None] = {path: None for path in sorted(upload.iterdir())}
+        try:
+            with TemporaryDirectory(dir=self.run.path, prefix="upload-") as folder:
+                self._upload(logger, Path(folder), predictions, metrics)
+        except Exception as error:  # whatever a lost server brings about: the results are written
+            said = str(error).strip().partition("\n")[0]
+            print(f"Not tracked (metrics or files are missing in MLflow; {self.run.path} has all of them): {said}")
+
+    def _upload(self, logger: Any, folder: Path, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
+        config = self.tracking.shared_config(self.config)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        write_json(folder / "environment.json", versions())
+        write_json(folder / "metrics.json", metrics)
+        self.tracking.shared_predictions(predictions).to_parquet(folder / "predictions.parquet", index=False)
+        files: dict[Path, str | None] = {path: None for path in sorted(folder.iterdir())}
         files |= {self.run.path / name: None for name in ("roc.png", "attention.png")}
         copies = [path for task in self.tasks if (path := self.run.copy(task.name)).exists()]
         if config != self.config:
-            copies = [with_config(path, config, upload / path.name) for path in copies]
+            copies = [with_config(path, config, folder / path.name) for path in copies]
         files |= dict.fromkeys(copies, "checkpoints")
         self.tracking.upload(logger, files, self._final_numbers(metrics["protocols"]))
-        for path in upload.iterdir():
-            path.unlink()
-        upload.rmdir()
 
     def _final_numbers(self, by_protocol: Mapping[str, Any]) -> dict[str, float]:
         shown = by_protocol[self.protocol]
