@@ -74,6 +74,30 @@ def _say(message: str, status: int) -> int:
     return status
 
 
+def path_of(value: Any, name: str) -> Path:
+    """A folder or file that an option names; a name of digits alone comes as a number.
+
+    Raises:
+        InputError: It is no name.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        shown = "null" if value is None else value
+        raise InputError(
+            f"Expected {name} to be a path, but got {shown}. A name that looks like a number: {name}=./NAME."
+        )
+    return Path(str(value)).expanduser()
+
+
+def check_is_boolean(value: Any, name: str) -> None:
+    """Refuse what is not a boolean: ``no`` is a text, and texts are true.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"Expected {name} to be true or false, but got {value}.")
+
+
 def build(node: DictConfig, **more: Any) -> Any:
     """Build what a config node's ``_target_`` names, from plain values.
 

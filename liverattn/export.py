@@ -1,13 +1,15 @@
 """A bundle, or one fold run, for other programs: ``python -m liverattn.export bundle=...``. Research use only."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from liverattn.configuration import build, plain, verb
+from liverattn.configuration import build, path_of, plain, verb
 from liverattn.errors import InputError
+from liverattn.files import usable_folder
 
 if TYPE_CHECKING:
     from liverattn.bundle.bundle import Bundle
@@ -27,8 +29,7 @@ def main(cfg: DictConfig) -> None:
         return
     from liverattn.exporting.folder import ExportFolder
 
-    beside = bundle.path.parent if cfg.run is None else Path(cfg.run).expanduser()
-    folder = ExportFolder(beside / "export" if cfg.out is None else Path(cfg.out).expanduser(), bundle)
+    folder = ExportFolder(place(cfg, bundle), bundle)
     write_graphs(folder, formats)
     if "mlflow" in formats:
         write_model(folder, cfg)
@@ -55,16 +56,30 @@ def checked(cfg: DictConfig) -> list[str]:
     return formats
 
 
+def place(cfg: DictConfig, bundle: "Bundle") -> Path:
+    """The folder of what is written.
+
+    Raises:
+        InputError: It cannot be used, or lies in the bundle, which would be refused from then on.
+    """
+    whole = Path(os.path.abspath(bundle.path))  # also where it is given as "."
+    beside = whole.parent if cfg.run is None else path_of(cfg.run, "run")
+    folder = beside / "export" if cfg.out is None else path_of(cfg.out, "out")
+    if bundle.path.is_dir() and folder.resolve().is_relative_to(whole.resolve()):
+        raise InputError(f"out={folder} lies in the bundle {whole}, which must stay as it is. Give another out=...")
+    return usable_folder(folder)
+
+
 def chosen(cfg: DictConfig) -> "Bundle":
     """The bundle, or one that is made of the run."""
     from liverattn.bundle.bundle import Bundle
 
     if cfg.run is None:
-        return Bundle(Path(cfg.bundle).expanduser())
+        return Bundle(path_of(cfg.bundle, "bundle"))
     from liverattn.comparison.bundling import bundle, one_run
     from liverattn.runs import RunFolder
 
-    run = RunFolder(Path(cfg.run).expanduser())
+    run = RunFolder(path_of(cfg.run, "run"))
     protocol = None if cfg.get("protocol") is None else str(cfg.protocol.name)
     return bundle(one_run(run, protocol), "one", run.path.resolve().name, run.path / "bundle")
 

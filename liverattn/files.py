@@ -52,6 +52,26 @@ def _storage_problem(error: BaseException) -> str | None:
     return None
 
 
+def usable_folder(path: Path, option: str = "out") -> Path:
+    """Make a folder that is to be written to.
+
+    Args:
+        path: Of it.
+        option: That names it.
+
+    Raises:
+        InputError: It cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(path, os.W_OK | os.X_OK) else "it may not be written to"
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise InputError(f"The folder {path} cannot be used: {problem}. Give another {option}=...")
+    return path
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a final newline, atomically; NaN becomes null, which JSON can hold."""
     with replacing(path) as temporary, temporary.open("w") as file:

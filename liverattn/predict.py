@@ -1,12 +1,13 @@
 """A bundle on new images: ``python -m liverattn.predict bundle=... images=...``. Research use only."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
-from liverattn.configuration import verb
+from liverattn.configuration import check_is_boolean, path_of, plain, verb
+from liverattn.errors import InputError
+from liverattn.files import usable_folder
 
 if TYPE_CHECKING:
     from liverattn.prediction.job import PredictionJob
@@ -17,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     """Predict on all images, or go on with it; write tables, pictures and the report."""
     from liverattn.runs import locked
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = usable_folder(path_of(cfg.out, "out"))
     with locked(folder / ".lock"):  # two that write one journal would each miss what the other did
         job = opened(cfg, folder)
         work(job)
@@ -38,11 +39,14 @@ def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":
 
     keep_freed_memory()
     cv2.setNumThreads(1)  # the network needs the cores
-    root = None if cfg.root is None else Path(cfg.root).expanduser()
-    cases, notes = cases_of(cfg.images, root=root, frames=cfg.frames)
-    predictor = liverattn.load(cfg.bundle, device=cfg.device, precision=cfg.precision, batch_size=cfg.batch_size)
+    check_is_boolean(cfg.names, "names")
     names = ("operating_point", "threshold", "overlays", "maps", "pictures")
-    job = PredictionJob(folder, predictor, cases, JobOptions(**{name: cfg[name] for name in names}))
+    options = JobOptions(**{name: cfg[name] for name in names})
+    bundle = path_of(cfg.bundle, "bundle")
+    root = None if cfg.root is None else path_of(cfg.root, "root")
+    cases, notes = cases_of(_images(cfg.images), root=root, frames=cfg.frames)
+    predictor = liverattn.load(bundle, device=cfg.device, precision=cfg.precision, batch_size=cfg.batch_size)
+    job = PredictionJob(folder, predictor, cases, options)
     contents = predictor.contents
     print(
         f"Bundle:  {contents.name}, {len(contents.networks)} networks, {job.predictor.digest[:12]}. Research use only."
@@ -50,6 +54,15 @@ def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":
     for note in notes:
         print(f"Note:    {note}")
     return job
+
+
+def _images(images: Any) -> Path | list[Path]:
+    """A path, or a list of them."""
+    if not isinstance(images, ListConfig):
+        return path_of(images, "images")
+    if not images:
+        raise InputError("images=[] names no image. Give an image, a folder, a table or a DICOM file.")
+    return [path_of(one, "images") for one in plain(images)]
 
 
 def work(job: "PredictionJob") -> None:

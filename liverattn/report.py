@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import verb
+from liverattn.configuration import check_is_boolean, path_of, verb
 from liverattn.ensemble import show
 from liverattn.errors import InputError
-from liverattn.files import replacing
+from liverattn.files import replacing, usable_folder
 from liverattn.prepare import prepared_data
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     tables = [attention_table(explained)]
     if vessels is not None and (found := vessel_table(explained, vessels, cfg.threshold)) is not None:
         tables.append(found)
-    folder = subject.folder / "report" if cfg.out is None else Path(cfg.out)
+    folder = subject.folder / "report" if cfg.out is None else usable_folder(path_of(cfg.out, "out"))
     page = failure_report(failures, tables, cfg.threshold)
     write(page, failures.table(), folder)
     for task in page.tasks:
@@ -56,8 +56,7 @@ def check(cfg: DictConfig) -> None:
         raise InputError(f"Expected cases to be a whole number of at least 1, but got {cfg.cases}.")
     if isinstance(cfg.threshold, bool) or not isinstance(cfg.threshold, int | float) or not 0 < cfg.threshold < 1:
         raise InputError(f"Expected threshold to be a number between 0 and 1, but got {cfg.threshold}.")
-    if not isinstance(cfg.identifiers, bool):
-        raise InputError(f"Expected identifiers to be true or false, but got {cfg.identifiers}.")
+    check_is_boolean(cfg.identifiers, "identifiers")
 
 
 def chosen(cfg: DictConfig) -> "Subject":
@@ -66,8 +65,8 @@ def chosen(cfg: DictConfig) -> "Subject":
 
     protocol = None if cfg.get("protocol") is None else str(cfg.protocol.name)
     if cfg.run is not None:
-        return one_run(Path(cfg.run).expanduser(), protocol)
-    return one_ensemble(Path(cfg.ensemble).expanduser(), protocol)
+        return one_run(path_of(cfg.run, "run"), protocol)
+    return one_ensemble(path_of(cfg.ensemble, "ensemble"), protocol)
 
 
 def data_of(member: "Member", cfg: DictConfig) -> "Data":

@@ -78,6 +78,8 @@ def test_one_fold_run_as_a_bundle(tiny: list[str], tmp_path: Path, command: Comm
         (["bundle=x", "formats=[keras]"], "Expected formats to be any of onnx, torch, mlflow, but got 'keras'"),
         (["bundle=x", "formats=[]"], "formats is empty"),
         (["bundle=x", "protocol=last"], "protocol chooses the copies of a run"),
+        (["run=7"], "7 is not the folder of a finished fold run"),
+        (["bundle=[7]"], "Expected bundle to be a path, but got [7]"),
         (["run=nowhere"], "nowhere is not the folder of a finished fold run"),
     ],
 )
@@ -85,6 +87,18 @@ def test_what_a_user_can_get_wrong(command: Command, arguments: list[str], messa
     result = command(export.main, *arguments)
     assert result.status == 1
     assert message in result.err and "Traceback" not in result.err
+
+
+def test_nothing_is_written_into_the_bundle(bundle: Bundle, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("liverattn.export.write_graphs", lambda folder, formats: None)
+    monkeypatch.chdir(bundle.path)
+    result = command(export.main, "bundle=.", "formats=[torch]")
+    assert result.status == 0 and f"Folder:  {bundle.path.parent / 'export'}" in result.out
+    result = command(export.main, "bundle=.", "formats=[torch]", "out=more/export")
+    assert result.status == 1 and "out=more/export lies in the bundle" in result.err
+    result = command(export.main, "bundle=.", "formats=[torch]", f"out={bundle.path}.zip/export")
+    assert result.status == 1 and "cannot be used: Not a directory" in result.err
+    assert Bundle(bundle.path).digest == bundle.digest
 
 
 def test_without_onnx(bundle: Bundle, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,21 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
             "Expected operating_point to be one of sensitivity_90, specificity_90, but got 'best'",
         ),
         ("precision=int8", "Expected precision to be float32 or bfloat16, but got 'int8'"),
+        ("names=no", "Expected names to be true or false, but got no"),
+        ("overlays=maybe", "Expected overlays to be true or false, but got maybe"),
+        ("maps=1", "Expected maps to be true or false, but got 1"),
+        ("threshold=abc", "Expected threshold to be a number between 0 and 1, but got abc"),
+        ("threshold=null", "Expected threshold to be a number between 0 and 1, but got None"),
+        ("threshold=50", "Expected threshold to be a number between 0 and 1, but got 50"),
+        ("pictures=abc", "Expected pictures to be a whole number of at least 0, but got abc"),
+        ("pictures=-1", "Expected pictures to be a whole number of at least 0, but got -1"),
+        ("bundle=7", "The bundle 7 does not exist"),
+        ("bundle=null", "Expected bundle to be a path, but got null"),
+        ("bundle=1.5", "Expected bundle to be a path, but got 1.5. A name that looks like a number: bundle=./NAME"),
+        ("root=[5]", "Expected root to be a path, but got [5]"),
+        ("images=[]", "images=[] names no image"),
+        ("images=2024", "2024 does not exist. Give an image"),
+        ("out=cases.csv/below", "cases.csv/below cannot be used: Not a directory. Give another out=..."),
         ("frames=last", "Expected frames to be first, middle or all, but got 'last'"),
     ],
 )
@@ -83,7 +98,7 @@ def test_what_a_user_can_get_wrong(
     command: Command, bundle: Bundle, table: Path, tmp_path: Path, change: str, message: str
 ) -> None:
     arguments = (f"bundle={bundle.path}", f"images={table}", f"paths.outputs={tmp_path / 'outputs'}")
-    result = command(predict.main, *arguments, change)
+    result = command(predict.main, *arguments, change.replace("cases.csv", str(table)))
     assert result.status == 1
     assert message in result.err and "Traceback" not in result.err
 
@@ -116,6 +131,26 @@ def test_two_processes_do_not_write_one_folder(command: Command, bundle: Bundle,
     assert result.status == 1 and f"Another process works on {tmp_path / 'out'}" in result.err
     assert not (tmp_path / "out" / "rows.jsonl").exists()
     assert command(predict.main, *arguments).status == 0
+
+
+def test_a_folder_that_may_not_be_written_to(
+    command: Command, bundle: Bundle, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("liverattn.files.os.access", lambda path, mode: False)
+    result = command(predict.main, f"bundle={bundle.path}", f"images={table}", f"out={table.parent / 'out'}")
+    assert result.status == 1 and "out cannot be used: it may not be written to. Give another out=" in result.err
+
+
+def test_names_of_digits_alone(
+    command: Command, bundle: Bundle, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "0.png").rename(tmp_path / "2024" / "0.png")
+    (tmp_path / "7").symlink_to(bundle.path)
+    monkeypatch.chdir(tmp_path)
+    result = command(predict.main, "bundle=7", "images=[2024]", "out=5")
+    assert result.status == 0, result.err
+    assert (tmp_path / "5" / "predictions.csv").exists()
 
 
 def test_an_altered_bundle_is_refused(command: Command, table: Path, tmp_path: Path) -> None:

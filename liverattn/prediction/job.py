@@ -29,7 +29,7 @@ CHUNK = 1000  # rows
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """What is written.
+    """What is written; an :class:`InputError` where that cannot be.
 
     Attributes:
         operating_point: Of the decisions.
@@ -44,6 +44,16 @@ class JobOptions:
     overlays: bool = True
     maps: bool = False
     pictures: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("overlays", "maps"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InputError(f"Expected {name} to be true or false, but got {value}.")
+        value = self.threshold
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise InputError(f"Expected threshold to be a number between 0 and 1, but got {value}.")
+        if isinstance(self.pictures, bool) or not isinstance(self.pictures, int) or self.pictures < 0:
+            raise InputError(f"Expected pictures to be a whole number of at least 0, but got {self.pictures}.")
 
 
 @dataclass(frozen=True)
