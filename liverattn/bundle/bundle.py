@@ -118,6 +118,24 @@ class Bundle:
         """The model card, Markdown."""
         return self._checked(CARD).decode()
 
+    def pack(self, path: Path) -> None:
+        """Write all of it as one zip, each file checked once more.
+
+        Raises:
+            InputError: A file was changed in the meantime, or the disk is full.
+        """
+        files = [*self._sums, SUMS]
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            write_zip(stream, ((name, self._packed(name)) for name in sorted(files)))
+
+    def _packed(self, name: str) -> bytes:
+        if name != SUMS:
+            return self._checked(name)
+        content = self._store.read(SUMS)
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise self._refused(f"{SUMS} was changed")
+        return content
+
     def networks(self) -> dict[str, LesionClassifier]:
         """All networks by digest, ready for inference, on the CPU.
 

@@ -144,15 +144,16 @@ def save_model(bundle: Bundle, folder: Path) -> None:
         folder: Replaced if it is there.
 
     Raises:
-        InputError: The bundle's zip is not there.
+        InputError: The bundle was changed in the meantime, or the disk is full.
     """
-    archive = bundle.path if bundle.path.is_file() else zip_beside(bundle.path)
-    if not archive.exists():
-        raise InputError(f"{archive} does not exist: it is what is served. Bundle again, or give another bundle's zip.")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".model-") as staging:
         path = Path(staging) / "model"
+        archive = bundle.path
+        if not archive.is_file():  # packed anew: a zip that lies beside the folder may be another bundle
+            archive = zip_beside(Path(staging) / archive.resolve().name)
+            bundle.pack(archive)
         mlflow.pyfunc.save_model(
             path,
             python_model=str(SCRIPT),
@@ -194,7 +195,7 @@ def register(bundle: Bundle, tracking: MlflowTracking, name: str, folder: Path |
         Its address: ``models:/NAME/VERSION``.
 
     Raises:
-        InputError: The bundle's zip is not there, or the tracking server does not answer as one.
+        InputError: The bundle was changed in the meantime, or the tracking server does not answer as one.
     """
     if folder is None:
         with TemporaryDirectory() as temporary:

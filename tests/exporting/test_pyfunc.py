@@ -23,7 +23,7 @@ from PIL import Image
 
 from liverattn.bundle.bundle import Bundle
 from liverattn.errors import InputError
-from liverattn.exporting.pyfunc import PACKAGES, example, register, result_columns
+from liverattn.exporting.pyfunc import PACKAGES, example, register, result_columns, save_model
 from liverattn.prediction.predictor import Predictor
 from liverattn.tracking import MlflowTracking
 from tests.bundle.builders import write_small
@@ -92,11 +92,15 @@ def test_a_server_that_does_not_answer(bundle: Bundle, monkeypatch: pytest.Monke
         register(bundle, MlflowTracking(folder="unused", uri="http://127.0.0.1:9"), "x")
 
 
-def test_a_bundle_without_its_zip(tmp_path: Path) -> None:
+def test_the_folder_that_was_given_is_served_whatever_zip_lies_beside_it(tmp_path: Path) -> None:
     bundle = write_small(tmp_path / "b")
-    (tmp_path / "b.zip").unlink()
-    with pytest.raises(InputError, match=r"b\.zip does not exist"):
-        register(bundle, MlflowTracking(folder=str(tmp_path)), "x")
+    whole = (tmp_path / "b.zip").read_bytes()
+    write_small(tmp_path / "other", shared=True)
+    (tmp_path / "other.zip").replace(tmp_path / "b.zip")
+    save_model(bundle, tmp_path / "model")
+    (served,) = (tmp_path / "model").rglob("*.zip")
+    assert served.name == "b.zip" and served.read_bytes() == whole
+    assert Bundle(served).digest == bundle.digest
 
 
 def free_port() -> int:
