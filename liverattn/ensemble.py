@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     """Compare all architectures of one data set, average the best, write and show the results."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    check(cfg)
     comparison = compared(cfg)
     tables = write(comparison, folder)
     show(tables, SHOWN)
@@ -34,6 +35,12 @@ def main(cfg: DictConfig) -> None:
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
     print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a choice of bundle that cannot be made, before anything is computed."""
+    if cfg.bundle not in ("one", "all", None):
+        raise InputError(f"Expected bundle to be one, all or null, but got {cfg.bundle}.")
 
 
 def compared(cfg: DictConfig) -> "Comparison":
@@ -80,6 +87,7 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
 def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder: Path) -> None:
     """Write the bundle beside the tables, which need no checkpoints and stay without it."""
     if choice is None:
+        print_earlier_bundle(folder)
         return
     from liverattn.comparison.bundling import bundle  # which needs torch and the networks
 
@@ -87,6 +95,7 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
         written = bundle(comparison, choice, f"{folder.name}-{comparison.record()['data']}", folder / "bundle")
     except InputError as error:
         print(f"Bundle:  none. {error}")
+        print_earlier_bundle(folder)
         return
     shown = {
         name: f"{cost.passes} forward passes, {cost.milliseconds:.0f} ms per image"
@@ -95,6 +104,13 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
     print(f"Bundle:  {written.path} and .zip: {shown[choice]}")
     print("".join(f"         (bundle={name}: {text})\n" for name, text in shown.items() if name != choice), end="")
     print(f"Use it:  python -m liverattn.predict bundle={written.path} images=...")
+
+
+def print_earlier_bundle(folder: Path) -> None:
+    """Name a bundle that an earlier call left beside the new tables; its networks may be nowhere else."""
+    earlier = [path for path in (folder / "bundle", folder / "bundle.zip") if path.exists()]
+    if earlier:
+        print(f"Caution: {' and '.join(map(str, earlier))} of an earlier call: not what these tables describe")
 
 
 def show(tables: Sequence["ResultTable"], names: Collection[str] | None = None) -> None:

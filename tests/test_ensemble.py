@@ -149,6 +149,7 @@ def test_what_a_user_can_get_wrong(run: Callable[..., Result], tmp_path: Path) -
     refused(run("protocol.name=outer"), "protocol", "paper, inner, last", "outer")
     refused(run("protocol=inner"), "a: missing 0/0, 0/1", "protocol=inner")
     refused(run("members=[a,x]"), "'x'", "'a', 'b', 'c'")
+    refused(run("bundle=al"), "Expected bundle to be one, all or null, but got al")
     refused(run("weights=[1,2]"), "3 members (a, b, c)", "2")
     refused(run("data=aul"), "data=aul", "phantom")
     write_architecture(tmp_path, "d", Cohort(counts=TWO.counts, tasks=TWO_TASKS, folds=2, name="aul"), [0])
@@ -156,6 +157,17 @@ def test_what_a_user_can_get_wrong(run: Callable[..., Result], tmp_path: Path) -
     assert not any(path.is_file() for path in folder(tmp_path).iterdir())  # nothing half done
     refused(run("data=manifest", "data.name=clinic"), "data=clinic", "aul", "phantom")
     assert run("data=phantom", f"assignment='{TWO.assignment[:9]}'").status == 0
+
+
+def test_a_bundle_of_an_earlier_call_is_named(run: Callable[..., Result], tmp_path: Path) -> None:
+    write_three(tmp_path, TWO)
+    earlier = folder(tmp_path) / "bundle"
+    assert "Caution" not in run("bundle=null").out
+    earlier.mkdir()
+    for choice in ("null", "one"):  # these runs have no checkpoints
+        result = run(f"bundle={choice}")
+        assert result.status == 0 and f"Caution: {earlier} of an earlier call: not what these tables" in result.out
+    assert earlier.exists()
 
 
 def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_path: Path) -> None:
