@@ -9,7 +9,7 @@ import yaml
 from liverattn.comparison.curves import roc_panels
 from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.measured_attention import attention_by_architecture, detection_table
-from liverattn.comparison.metadata_baseline import WHAT_IT_IS, metadata_baseline
+from liverattn.comparison.metadata_baseline import metadata_baseline, what_it_is
 from liverattn.comparison.pairs import auc_intervals, compare_pairs, comparison_table, interval_table
 from liverattn.comparison.probabilities import (
     calibration_panels,
@@ -85,7 +85,7 @@ def evidence_tables(comparison: Comparison) -> list[ResultTable]:
     made = [
         table_2(comparison),
         table_3(comparison),
-        intervals if baseline is None else intervals.with_note(WHAT_IT_IS),
+        intervals if baseline is None else intervals.with_note(what_it_is(baseline)),
         paired_tests(comparison, beside),
         protocols(comparison),
         pooled(comparison),

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from liverattn.comparison.held_out import HeldOut
 from liverattn.comparison.scored import Scored
 from liverattn.data.shortcuts import FEWEST, METADATA
+from liverattn.evaluation.intervals import SCORE
 from liverattn.evaluation.scores import Task, shows_lesion
 
 LABEL = "metadata alone"
@@ -33,7 +34,34 @@ def metadata_baseline(reference: Scored) -> Scored | None:
     """
     held_out = {inner: _predicted(one, reference.tasks) for inner, one in reference.held_out.items()}
     known = {inner: one for inner, one in held_out.items() if one is not None}
-    return Scored(LABEL, None, reference.tasks, known) if known else None
+    if not known:
+        return None
+    found = Scored(LABEL, None, reference.tasks, known)
+    unfitted = _unfitted(found, reference)
+    means = {task.name for task in reference.tasks if unfitted.intersection(task.outputs)}
+    return replace(found, lacking=frozenset({*unfitted, *means, *([SCORE] if unfitted else [])}))
+
+
+def what_it_is(baseline: Scored) -> str:
+    """For a note below a table: what the row is, and why numbers are missing there."""
+    names = [name for task in baseline.tasks for name in (task.name, *task.outputs)]
+    lacking = [name for name in dict.fromkeys([*names, SCORE]) if name in baseline.lacking]
+    if not lacking:
+        return WHAT_IT_IS
+    return (
+        f"{WHAT_IT_IS} It has no {', '.join(lacking)}: an output with fewer than {FEWEST} cases of a class to fit it "
+        "on is undefined, and with it the means that a network makes of more outputs."
+    )
+
+
+def _unfitted(found: Scored, reference: Scored) -> set[str]:
+    """Outputs that the reference has an AUC of in some fold run, and the baseline in none."""
+    return {
+        name
+        for key, numbers in found.by_fold.items()
+        for name, values in numbers.outputs.items()
+        if np.isnan(values).all() and not np.isnan(reference.by_fold[key].outputs[name]).all()
+    }
 
 
 def _predicted(held_out: HeldOut, tasks: tuple[Task, ...]) -> HeldOut | None:

@@ -1,5 +1,6 @@
 """One architecture against others: paired tests on the same images and on the same fold runs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from liverattn.comparison.held_out import OutOfFold, on_one_scale, out_of_fold
 from liverattn.comparison.numbers import interval_number, p_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.comparisons import bootstrap_tests, corrected_t_test, holm
-from liverattn.evaluation.delong import PairedTest, delong_test
+from liverattn.evaluation.delong import UNDEFINED, PairedTest, delong_test
 from liverattn.evaluation.intervals import DRAWS, Interval, bootstrap_scores
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.reporting.results import Cell, Number, ResultTable, Row
@@ -94,6 +95,8 @@ def _pair(first: Scored, second: Scored, protocol: str, draws: int, seed: int) -
     tests = {(name, BOOTSTRAP): found for name, found in drawn.items()}
     tests |= {(name, DELONG): found for name, found in _delong(one, other, tasks).items()}
     tests |= {(name, CORRECTED_T): found for name, found in _over_folds(first, second, protocol).items()}
+    lacking = first.lacking | second.lacking
+    tests = {key: UNDEFINED if key[0] in lacking else found for key, found in tests.items()}
     return Pair(first.label, second.label, {n: (values[0][n], values[1][n]) for n in values[0]}, tests, {})
 
 
@@ -116,7 +119,17 @@ def _over_folds(first: Scored, second: Scored, protocol: str) -> dict[str, Paire
     values = {**one.outputs, **one.tasks, "score": one.score}
     others = {**other.outputs, **other.tasks, "score": other.score}
     ratio = len(judged.keys) / judged.trained
-    return {name: corrected_t_test(values[name] - others[name], ratio) for name in values}
+    differences = {name: values[name] - others[name] for name in values}
+    for name, outputs in _means(first.tasks).items():  # of as many outputs on either side, or left out
+        differs = [np.isnan(one.outputs[output]) != np.isnan(other.outputs[output]) for output in outputs]
+        differences[name] = np.where(np.any(differs, axis=0), np.nan, differences[name])
+    return {name: corrected_t_test(found, ratio) for name, found in differences.items()}
+
+
+def _means(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """The outputs behind each task and ``score``."""
+    by_task = {task.name: list(task.outputs) for task in tasks}
+    return {**by_task, "score": [output for task in tasks for output in task.outputs]}
 
 
 def comparison_table(pairs: Sequence[Pair], tasks: Sequence[Task], protocol: str) -> ResultTable:
@@ -133,6 +146,8 @@ def comparison_table(pairs: Sequence[Pair], tasks: Sequence[Task], protocol: str
                     begins = False
     columns = ["against", "AUC", "first", "second", "test", "difference (95 %)", "p", "p (Holm)", "detectable"]
     notes = [*NOTES, *([FLATTERED] if protocol == "paper" else [])]
+    if any(math.isnan(one.value) != math.isnan(other.value) for pair in pairs for one, other in pair.values.values()):
+        notes.append("-: what one side cannot give, or only as a mean of fewer outputs than the other.")
     if len(pairs) > 1:
         notes.append(f"Holm: over the {len(pairs)} comparisons of each quantity and test.")
     title = f"{pairs[0].first} (first) against the others, protocol {protocol}"
@@ -169,7 +184,8 @@ def auc_intervals(scored: Scored, protocol: str, *, draws: int = DRAWS, seed: in
         seed: Of the draws.
     """
     found = out_of_fold(on_one_scale(scored.held_out[protocol == "inner"], scored.tasks), protocol)
-    return bootstrap_scores(found.truth, found.probability, found.patients, scored.tasks, draws=draws, seed=seed)
+    values = bootstrap_scores(found.truth, found.probability, found.patients, scored.tasks, draws=draws, seed=seed)
+    return {**values, **dict.fromkeys(scored.lacking, Interval(*[float("nan")] * 3))}
 
 
 def interval_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task]) -> ResultTable:

@@ -25,12 +25,15 @@ class Scored:
         architecture: None: the ensemble.
         tasks: Of the outputs.
         held_out: Predictions by whether an inner split selected; not both need be there.
+        lacking: Outputs that it cannot give though the others do, the tasks that average them, and ``score``: such
+            means would be of fewer numbers than those of the others, and are undefined.
     """
 
     label: str
     architecture: Architecture | None
     tasks: tuple[Task, ...]
     held_out: Mapping[bool, HeldOut]
+    lacking: frozenset[str] = frozenset()
 
     @cached_property
     def by_fold(self) -> Mapping[tuple[bool, str], Numbers]:

@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from liverattn.comparison.architectures import finished_runs, group_architectures
 from liverattn.comparison.members import candidates
-from liverattn.comparison.metadata_baseline import metadata_baseline
+from liverattn.comparison.metadata_baseline import metadata_baseline, what_it_is
+from liverattn.comparison.pairs import CORRECTED_T, auc_intervals, compare_pairs, comparison_table
 from liverattn.comparison.scored import Scored, read
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture
 
@@ -66,3 +67,36 @@ def test_too_few_cases_and_no_metadata(scored: Scored, tmp_path: Path) -> None:
     assert found is not None
     assert np.isnan(found.held_out[False].probabilities["paper"][:, 1]).all()
     assert not np.isnan(found.held_out[False].probabilities["paper"][:, 0]).any()
+    assert found.lacking == {"malignancy", "score"}
+
+
+def test_no_mean_is_of_fewer_outputs_than_the_networks(tmp_path: Path) -> None:
+    cohort = Cohort(counts=(40, 0, 4, 0, 20, 20), repeats=1)  # four hcc: too few to fit on, enough to be judged on
+    write_architecture(tmp_path, "a", cohort, [0])
+    (network,) = read(candidates(group_architectures(finished_runs(tmp_path)), None, inner=False, repeats=None))
+    found = metadata_baseline(network)
+    assert found is not None and found.lacking == {"hcc", "type", "score"}
+    assert "It has no type, hcc, score:" in what_it_is(found)
+    values = auc_intervals(found, "last", draws=20)
+    assert {name for name, one in values.items() if np.isnan(one.value)} == {"hcc", "type", "score", "angioma", "fnh"}
+    (pair,) = compare_pairs(network, [found], "last", draws=20, seed=0)
+    assert not np.isnan(pair.values["type"][0].value) and np.isnan(pair.values["type"][1].value)
+    for (name, _), test in pair.tests.items():
+        assert np.isnan(test.difference) == (name not in ("lesion", "malignancy", "cyst", "metastasis")), name
+    assert any(note.startswith("-: ") for note in comparison_table([pair], network.tasks, "last").notes)
+
+
+def test_fold_runs_in_which_a_side_lacks_an_output_take_no_part(tmp_path: Path) -> None:
+    cohort = Cohort(counts=(12, 0, 6, 0, 6, 6), repeats=1)
+    for name in "ab":
+        write_architecture(tmp_path, name, cohort, [0], backbone__name=name)
+    one, other = read(candidates(group_architectures(finished_runs(tmp_path)), None, inner=False, repeats=None))
+    held_out = other.held_out[False]
+    (k,) = [k for k, output in enumerate(name for task in other.tasks for name in task.outputs) if output == "hcc"]
+    last = held_out.probabilities["last"].copy()
+    last[held_out.keys["fold"].to_numpy() == 0, k] = np.nan
+    other = replace(other, held_out={False: replace(held_out, probabilities={"last": last})})
+    (pair,) = compare_pairs(one, [other], "last", draws=20, seed=0)
+    differences = one.by_fold[False, "last"].minus(other.by_fold[False, "last"])
+    assert pair.tests["type", CORRECTED_T].difference == pytest.approx(differences.tasks["type"][1:].mean())
+    assert pair.tests["lesion", CORRECTED_T].difference == pytest.approx(differences.tasks["lesion"].mean())
