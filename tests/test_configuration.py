@@ -104,7 +104,7 @@ def test_the_paper_is_the_default() -> None:
 
 def test_what_a_constructor_refuses_is_one_message() -> None:
     cfg = composed("trainer.batch_size=1")
-    with pytest.raises(InputError, match=r"trainer.batch_size to be at least 2"):
+    with pytest.raises(InputError, match=r"trainer.batch_size to be a whole number of at least 2"):
         build(cfg.trainer)
     with pytest.raises(InputError, match="cannot be used"):
         build(composed("trainer.max_epochs=many").trainer)

@@ -170,7 +170,7 @@ def test_a_person_fills_in_a_table(person: Person, serve: Callable[[], Served], 
     person.press("b")  # goes before the box is saved only if events overtook each other
     person.finds(1, "1", "0", "", [[20, 20, 60, 60]])
     person.press("ArrowRight")
-    sync_api.expect(person.page.locator(".failure")).to_contain_text("This image cannot be shown: the image data are")
+    sync_api.expect(person.page.locator(".failure")).to_contain_text("2.png cannot be shown: the image data are")
     person.press("n")
     person.finds(2, "0", "", "", [])
     said = served.end(signal.SIGINT)
