@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -54,7 +55,7 @@ def _task(root: Path, row: Mapping[Any, Any]) -> dict[str, Any]:
         for i, box in enumerate([] if row["boxes"] is None else row["boxes"].tolist())
     ]
     choice = {"id": "case", "type": "choices", "from_name": "case", **shared, "value": {"choices": [name]}}
-    data = {"image": f"/data/local-files/?d={row['path']}", "patient_id": row["patient_id"]}
+    data = {"image": f"/data/local-files/?d={quote(row['path'])}", "patient_id": row["patient_id"]}
     return {"data": data, "annotations": [{"result": [choice, *results]}]}
 
 

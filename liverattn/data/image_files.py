@@ -39,7 +39,8 @@ class ImageFiles:
     def named(self, file: str) -> list[str]:
         """All images with the name of ``file``, in whatever folder."""
         parts = _normalized(file)
-        names = [parts[-1], UPLOAD_PREFIX.sub("", parts[-1])] if parts else []
+        spellings = [parts[-1], _unquoted(parts[-1])] if parts else []
+        names = [name for spelled in spellings for name in (spelled, UPLOAD_PREFIX.sub("", spelled))]
         return next((found for name in names if (found := self._by_name.get(name))), [])
 
     def folders(self, file: str) -> list[str]:
@@ -47,7 +48,7 @@ class ImageFiles:
         folders = _normalized(file)[:-1]
         if self._root and folders[: len(self._root)] == self._root:
             folders = folders[len(self._root) :]
-        return [name for name in folders if name != ".." and not name.endswith(":")]
+        return [_unquoted(name) for name in folders if name != ".." and not name.endswith(":")]
 
     def finder(self, files: Iterable[str]) -> "Finder":
         """What finds the files of one export."""
@@ -127,6 +128,11 @@ def _normalized(file: str) -> list[str]:
     text = unquote(urlsplit(file).path) if re.match(r"^\w{2,}://", file) else file
     parts = unicodedata.normalize("NFC", text).replace("\\", "/").split("/")
     return [part for part in parts if part not in ("", ".")]
+
+
+def _unquoted(name: str) -> str:
+    """Percent-encoded in paths, too: Label Studio writes those of its uploads without the server's address."""
+    return unicodedata.normalize("NFC", unquote(name))
 
 
 def _common_end(left: Sequence[str], right: Sequence[str]) -> int:

@@ -612,6 +612,26 @@ def test_what_we_export_is_read_back(read: Reader, root: Path, tool: str) -> Non
         write_exports(manifest, [tool, "word"], root)
 
 
+@pytest.mark.parametrize("tool", ["coco", "labelstudio"])
+def test_names_with_signs_are_exported_and_read_back(read: Reader, root: Path, tool: str) -> None:
+    names = ["a&b.png", "scan #1.png", "p1+2.png", "50%.png", "x?y.png", "a;b.png"]
+    table = (root / "cases.csv").read_text()
+    for old, new in zip("abcdef", names, strict=True):
+        (root / f"{old}.png").rename(root / new)
+        table = table.replace(f",{old}.png,", f",{new},")
+    (root / "cases.csv").write_text(table)
+    write_exports(read_manifest(root / "cases.csv"), [tool], root / "out")
+    assert sorted(read(tool, f"annotations={root / 'out'}").table["path"]) == sorted(names)
+
+
+def test_labelstudio_encodes_the_names_of_uploads(read: Reader, root: Path) -> None:
+    (root / "a.png").rename(root / "müller 1.png")
+    task = {"data": {"image": "/data/upload/1/3f2a1b4c-m%C3%BCller%201.png"}, "annotations": [{"result": []}]}
+    (root / "own.json").write_text(json.dumps([task]))
+    table = read("labelstudio", "annotations=own.json", "unlisted=ignore").table
+    assert table["path"].tolist() == ["müller 1.png"]
+
+
 def test_lesions_without_boxes_in_exports(read: Reader, root: Path) -> None:
     table = (root / "cases.csv").read_text().replace('"[[8, 10, 24, 30]]"', "")
     (root / "cases.csv").write_text(table)
