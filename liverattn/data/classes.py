@@ -55,6 +55,10 @@ class ClassTable:
         """Whether the table has this name."""
         return _folded(name) in self._meanings
 
+    def ignores(self, name: str | None) -> bool:
+        """Whether what has this name says nothing of lesions, so that it need not have an area."""
+        return name is not None and self.knows(name) and self[name] is None
+
     def __getitem__(self, name: str | None) -> Meaning | None:
         """The meaning of a name; None where it is ignored. A region without a name is a lesion."""
         return MEANINGS["lesion"] if name is None else self._meanings[_folded(name)]

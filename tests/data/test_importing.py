@@ -489,6 +489,23 @@ def test_labelme_shapes_and_flags(read: Reader, root: Path) -> None:
         read("labelme")
 
 
+def test_lines_of_ignored_classes_stop_nothing(read: Reader, root: Path) -> None:
+    shapes = [
+        {"label": "ruler", "points": [[5, 5], [5, 40]], "shape_type": "line"},
+        {"label": "cyst", "points": [[5, 5], [25, 40]], "shape_type": "rectangle"},
+    ]
+    (root / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    lines = '<polyline label="ruler" points="1,1;1,80"/><box label="cyst" xtl="5" ytl="5" xbr="25" ybr="40"/>'
+    (root / "own.xml").write_text(
+        f'<annotations><image name="a.png" width="64" height="48">{lines}</image></annotations>'
+    )
+    for tool in ("labelme", "cvat"):
+        boxes = read(tool, "unlisted=ignore", "source.classes={cyst: cyst, ruler: ignore}").table.at[0, "boxes"]
+        np.testing.assert_array_equal(boxes, [[5, 5, 25, 40]])
+        with pytest.raises(InputListError, match=r"which has no area; .* a class that data\.classes ignores"):
+            read(tool, "unlisted=ignore", "source.classes={cyst: cyst}")
+
+
 def test_labelstudio_shapes_choices_and_annotators(read: Reader, root: Path) -> None:
     size = {"original_width": 64, "original_height": 48}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, enclosing, rotated, rotated_ellipse
+from liverattn.data.classes import ClassTable
 from liverattn.data.documents import number, read_xml
 from liverattn.data.image_files import ImageFiles
 from liverattn.data.importing import OUTLINED, ROTATED, ImportedSource
@@ -20,22 +21,27 @@ class CvatSource(ImportedSource):
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
+        classes = ClassTable(self.classes)
         for path in self.exports(root, "*.xml"):
             document = read_xml(path, "annotations", findings)
             for i, element in enumerate(() if document is None else document.iter("image")):
                 try:
-                    yield _annotated(element, findings)
+                    yield _annotated(element, classes, findings)
                 except (ValueError, OverflowError) as error:
                     findings.errors.append(f"{path}: image [{i}] {element.get('name')!r}: {error}")
 
 
-def _annotated(image: Element, findings: Findings) -> AnnotatedImage:
+def _annotated(image: Element, classes: ClassTable, findings: Findings) -> AnnotatedImage:
     file = image.get("name")
     if not file:
         raise ValueError("has no name")
-    unknown = sorted({str(shape.tag) for shape in image} - {*AREAS, *SPOKEN})
+    told = [shape for shape in image if not classes.ignores(shape.get("label"))]
+    unknown = sorted({str(shape.tag) for shape in told} - {*AREAS, *SPOKEN})
     if unknown:
-        raise ValueError(f"holds <{unknown[0]}>, which has no area; valid: {', '.join(AREAS)} and tag")
+        raise ValueError(
+            f"holds <{unknown[0]}>, which has no area; valid: {', '.join(AREAS)} and tag, or anything of a class that "
+            "data.classes ignores"
+        )
     return AnnotatedImage(
         file,
         tuple(Region(shape.get("label"), _edges(shape, findings)) for shape in image if shape.tag in AREAS),

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, around_center, enclosing
+from liverattn.data.classes import ClassTable
 from liverattn.data.documents import Part, read_json
 from liverattn.data.image_files import ImageFiles
 from liverattn.data.importing import OUTLINED, ImportedSource
@@ -20,13 +21,19 @@ class _Shape(Part):
     points: list[tuple[float, float]]
     shape_type: str = "polygon"
 
+    def has_area(self) -> bool:
+        return self.shape_type in AREAS or (self.shape_type == "circle" and len(self.points) == 2)
+
     def edges(self) -> Edges:
-        if self.shape_type == "circle" and len(self.points) == 2:
+        if self.shape_type == "circle" and self.has_area():
             (x, y), rim = self.points
             radius = math.dist((x, y), rim)
             return around_center(x, y, 2 * radius, 2 * radius)
-        if self.shape_type not in AREAS:
-            raise ValueError(f"is a {self.shape_type!r}, which has no area; valid: circle, {', '.join(AREAS)}")
+        if not self.has_area():
+            raise ValueError(
+                f"is a {self.shape_type!r}, which has no area; valid: circle, {', '.join(AREAS)}, or anything of a "
+                "class that data.classes ignores"
+            )
         return enclosing(self.points)
 
 
@@ -44,15 +51,18 @@ class LabelMeSource(ImportedSource):
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
+        classes = ClassTable(self.classes)
         for path in self.exports(root, "**/*.json"):
             document = read_json(path, _Document, findings)
             if document is not None:
-                yield _annotated(document, path, findings)
+                yield _annotated(document, path, classes, findings)
 
 
-def _annotated(document: _Document, path: Path, findings: Findings) -> AnnotatedImage:
+def _annotated(document: _Document, path: Path, classes: ClassTable, findings: Findings) -> AnnotatedImage:
     regions = []
     for i, shape in enumerate(document.shapes):
+        if not shape.has_area() and classes.ignores(shape.label):
+            continue
         try:
             regions.append(Region(shape.label, shape.edges()))
             findings.conversions[OUTLINED] += shape.shape_type != "rectangle"
