@@ -9,7 +9,7 @@ from mlflow.entities import Metric
 from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from liverattn.tracking import prompt_requests
+from liverattn.mlflow_requests import prompt_requests
 
 INTERVAL = 5.0  # seconds
 MOST_AT_ONCE = 1000  # metrics that MLflow takes in one message

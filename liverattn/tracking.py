@@ -22,6 +22,7 @@ import pandas as pd
 
 from liverattn.errors import InputError
 from liverattn.files import replacing
+from liverattn.mlflow_requests import prompt_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,22 +37,9 @@ PACKAGES = (
     "opencv-python-headless", "timm", "scikit-learn", "numpy", "pandas", "pillow",
 )  # fmt: skip
 LONGEST_PARAMETER = 500
+
+
 # MLflow asks a server that is gone for four minutes, in silence; what the user sets in the environment counts.
-PROMPT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-
-
-@contextmanager
-def prompt_requests() -> Iterator[None]:
-    """Requests to a server fail within seconds, so that it is known soon, and training does not wait."""
-    added = {name: value for name, value in PROMPT.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MlflowTracking:
     """Where runs are tracked.

@@ -107,4 +107,4 @@ def test_what_a_constructor_refuses_is_one_message() -> None:
     with pytest.raises(InputError, match=r"trainer.batch_size to be a whole number of at least 2"):
         build(cfg.trainer)
     with pytest.raises(InputError, match="cannot be used"):
-        build(composed("trainer.max_epochs=many").trainer)
+        build(composed("+trainer.warmth=3").trainer)

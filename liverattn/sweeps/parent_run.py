@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from liverattn.mlflow_requests import prompt_requests
 from liverattn.sweeps.record import Progress, Sweep
-from liverattn.tracking import MlflowTracking, Tracking, prompt_requests
+from liverattn.tracking import MlflowTracking, Tracking
 
 if TYPE_CHECKING:
     import pandas as pd
