@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import plain, verb
 from liverattn.ensemble import show
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_whole
 from liverattn.files import write_json
 
 if TYPE_CHECKING:
@@ -106,11 +106,8 @@ def tested(cfg: DictConfig, first: "Scored", others: "list[Scored]") -> "list[Pa
     """All pairs, or what is wrong with the options."""
     from liverattn.comparison.pairs import compare_pairs
 
-    for name in ("draws", "seed"):
-        if isinstance(cfg[name], bool) or not isinstance(cfg[name], int) or cfg[name] < (name == "draws"):
-            raise InputError(
-                f"Expected {name} to be a whole number of at least {int(name == 'draws')}, but got {cfg[name]}."
-            )
+    expect_whole("draws", cfg.draws, 1)
+    expect_whole("seed", cfg.seed, 0)
     return compare_pairs(first, others, cfg.protocol.name, draws=cfg.draws, seed=cfg.seed)
 
 

@@ -88,16 +88,6 @@ def path_of(value: Any, name: str) -> Path:
     return Path(str(value)).expanduser()
 
 
-def check_is_boolean(value: Any, name: str) -> None:
-    """Refuse what is not a boolean: ``no`` is a text, and texts are true.
-
-    Raises:
-        InputError: It is something else.
-    """
-    if not isinstance(value, bool):
-        raise InputError(f"Expected {name} to be true or false, but got {value}.")
-
-
 def build(node: DictConfig, **more: Any) -> Any:
     """Build what a config node's ``_target_`` names, from plain values.
 

@@ -128,7 +128,7 @@ def show(tables: Sequence["ResultTable"], names: Collection[str] | None = None) 
 def track(cfg: DictConfig, comparison: "Comparison", tables: Sequence["ResultTable"], folder: Path) -> None:
     """Publish the results as one MLflow run, in the place of the one that an earlier call published."""
     from liverattn.comparison.evidence import evidence_files
-    from liverattn.tracking import versions
+    from liverattn.provenance import versions
 
     tracking, note = build(cfg.tracking), folder / "mlflow.json"
     files = [folder / name for name in evidence_files(tables)]

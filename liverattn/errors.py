@@ -47,10 +47,22 @@ def expect_whole(option: str, value: object, least: int, *, null: bool = False) 
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         kind = "null or a whole number" if null else "a whole number"
-        raise InputError(f"Expected {option} to be {kind} of at least {least}, but got {value!r}.")
+        raise InputError(f"Expected {option} to be {kind} of at least {least}, but got {value}.")
 
 
 def expect_number(option: str, value: object, least: float) -> None:
     """Refuse what is not a finite number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise InputError(f"Expected {option} to be a number of at least {least:g}, but got {value!r}.")
+        raise InputError(f"Expected {option} to be a number of at least {least:g}, but got {value}.")
+
+
+def expect_share(option: str, value: object) -> None:
+    """Refuse what is not a number between 0 and 1, both excluded."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise InputError(f"Expected {option} to be a number between 0 and 1, but got {value}.")
+
+
+def expect_boolean(option: str, value: object) -> None:
+    """Refuse what is not a boolean: ``no`` is a text, and texts are true."""
+    if not isinstance(value, bool):
+        raise InputError(f"Expected {option} to be true or false, but got {value}.")

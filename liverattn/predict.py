@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from liverattn.configuration import check_is_boolean, path_of, plain, verb
-from liverattn.errors import InputError
+from liverattn.configuration import path_of, plain, verb
+from liverattn.errors import InputError, expect_boolean
 from liverattn.files import usable_folder
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def opened(cfg: DictConfig, folder: Path) -> "PredictionJob":
 
     keep_freed_memory()
     cv2.setNumThreads(1)  # the network needs the cores
-    check_is_boolean(cfg.names, "names")
+    expect_boolean("names", cfg.names)
     names = ("operating_point", "threshold", "overlays", "maps", "pictures")
     options = JobOptions(**{name: cfg[name] for name in names})
     bundle = path_of(cfg.bundle, "bundle")

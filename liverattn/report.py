@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import check_is_boolean, path_of, verb
+from liverattn.configuration import path_of, verb
 from liverattn.ensemble import show
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
 from liverattn.files import replacing, usable_folder
 from liverattn.prepare import prepared_data
 
@@ -52,11 +52,9 @@ def check(cfg: DictConfig) -> None:
     if (cfg.run is None) == (cfg.ensemble is None):
         given = "neither" if cfg.run is None else "both"
         raise InputError(f"Expected exactly one of run=FOLDER and ensemble=FOLDER, but got {given}.")
-    if isinstance(cfg.cases, bool) or not isinstance(cfg.cases, int) or cfg.cases < 1:
-        raise InputError(f"Expected cases to be a whole number of at least 1, but got {cfg.cases}.")
-    if isinstance(cfg.threshold, bool) or not isinstance(cfg.threshold, int | float) or not 0 < cfg.threshold < 1:
-        raise InputError(f"Expected threshold to be a number between 0 and 1, but got {cfg.threshold}.")
-    check_is_boolean(cfg.identifiers, "identifiers")
+    expect_whole("cases", cfg.cases, 1)
+    expect_share("threshold", cfg.threshold)
+    expect_boolean("identifiers", cfg.identifiers)
 
 
 def chosen(cfg: DictConfig) -> "Subject":

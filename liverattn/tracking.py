@@ -4,17 +4,14 @@ MLflow's telemetry is off. Patients are not named in it unless ``tracking.identi
 """
 
 import fcntl
-import functools
 import hashlib
 import logging
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +28,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
-
-PACKAGES = (
-    "liverattn", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "albumentations",
-    "opencv-python-headless", "timm", "scikit-learn", "numpy", "pandas", "pillow",
-)  # fmt: skip
-LONGEST_PARAMETER = 500
 
 
 # MLflow asks a server that is gone for four minutes, in silence; what the user sets in the environment counts.
@@ -231,65 +222,6 @@ class MlflowTracking:
 
 def _hashes(names: Iterable[Any]) -> list[str]:
     return [hashlib.sha256(str(name).encode()).hexdigest()[:12] for name in names]
-
-
-def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested configuration as ``a.b.c`` names with text values, short enough for MLflow."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat.update(flat_parameters(value, f"{name}."))
-        else:
-            flat[name] = str(value)[:LONGEST_PARAMETER]
-    return flat
-
-
-def run_tags(config: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, str]:
-    """What people filter fold runs by, and the hashes of what the numbers rest on.
-
-    Args:
-        config: The composed configuration of ``liverattn.train``, plain.
-        fingerprints: Of data and fold assignment.
-    """
-    size, protocol, attention = config["data"]["preprocessing"], config["protocol"], config["model"]["attention"]
-    return {
-        "experiment": config["name"],
-        "architecture": config["backbone"]["name"],
-        "lambda": ",".join(f"{scale:g}" for scale in attention["lambdas"]),
-        "alpha": f"{attention['alpha']:g}",
-        "resolution": f"{size['height']}x{size['width']}",
-        "data": config["data"]["name"],
-        "protocol": protocol["name"],
-        "repeat": str(protocol["repeat"]),
-        "fold": str(protocol["fold"]),
-        "seed": str(config["seed"]),
-        "git_commit": versions()["git_commit"],
-        **{f"{name}_hash": value for name, value in fingerprints.items()},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results depend on, and the project's git commit where it runs from a checkout."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return {**found, "git_commit": _git_commit()}
-
-
-@functools.cache
-def _git_commit() -> str:
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return "unknown (not a git checkout)"
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (git failed)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,23 +47,17 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     import pytorch_lightning as pl
 
     from liverattn.data.labels import case_labels
-    from liverattn.data.targets import REDUCTIONS
     from liverattn.evaluation.scores import chosen_tasks
     from liverattn.models.classifier import LesionClassifier
-    from liverattn.tracking import run_tags
+    from liverattn.provenance import run_tags
     from liverattn.training.beginning import begin
     from liverattn.training.fold_run import FoldRun
     from liverattn.training.hardware import keep_freed_memory
     from liverattn.training.probe import remembered_fastest
 
     keep_freed_memory()
+    check(cfg)
     settings, config = build(cfg.trainer), plain(cfg)
-    expect_whole("seed", cfg.seed, 0)
-    expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
-    if cfg.data.reduction not in REDUCTIONS:
-        raise InputError(
-            f"Expected data.reduction to be one of {', '.join(REDUCTIONS)}, but got {cfg.data.reduction!r}."
-        )
     tasks = chosen_tasks(config["data"]["tasks"])
     outputs = [name for task in tasks for name in task.outputs]
     manifest, cases = prepared_data(cfg)
@@ -108,6 +102,18 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         config=config,
         seed=cfg.seed,
     )
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse options without a meaning that no part of a fold run refuses by itself, before anything is read."""
+    from liverattn.data.targets import REDUCTIONS
+
+    expect_whole("seed", cfg.seed, 0)
+    expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
+    if cfg.data.reduction not in REDUCTIONS:
+        raise InputError(
+            f"Expected data.reduction to be one of {', '.join(REDUCTIONS)}, but got {cfg.data.reduction!r}."
+        )
 
 
 def show(run: RunFolder, protocol: str, outputs: Path) -> None:

@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 
 from liverattn import train
 from liverattn.errors import InputError
+from liverattn.provenance import flat_parameters, versions
 from liverattn.runs import find_runs
-from liverattn.tracking import MlflowTracking, flat_parameters, versions
+from liverattn.tracking import MlflowTracking
 from tests.conftest import Result
 
 TABLE = pd.DataFrame({"image_id": ["anna-1", "anna-2"], "patient_id": ["anna", "anna"], "logit_lesion": [0.5, 1.5]})

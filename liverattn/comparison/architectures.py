@@ -11,8 +11,8 @@ import yaml
 from liverattn.configuration import identity
 from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
+from liverattn.provenance import flat_parameters
 from liverattn.runs import RunFolder, find_runs
-from liverattn.tracking import flat_parameters
 
 Cell = tuple[int, int]  # repeat and fold, from 0
 # Of the data, an architecture has how images are shown to it and what it is asked; where they come from, and how they

@@ -39,9 +39,9 @@ from liverattn.errors import InputError
 from liverattn.evaluation.intervals import Interval
 from liverattn.evaluation.operating_points import operating_points
 from liverattn.evaluation.scores import shows_lesion
+from liverattn.provenance import versions
 from liverattn.reporting.model_card import model_card
 from liverattn.runs import RunFolder
-from liverattn.tracking import versions
 from liverattn.training.copies import TaskCopy, read_copy, read_last
 
 Choice = Literal["one", "all"]

@@ -25,12 +25,12 @@ from liverattn.comparison.tables import pooled, protocols, table_2, table_3
 from liverattn.evaluation.calibration import calibration_line, reliability
 from liverattn.evaluation.intervals import DRAWS
 from liverattn.files import replacing
+from liverattn.provenance import versions
 from liverattn.reporting.claim import claim_checklist
 from liverattn.reporting.evidence import EvidenceSection, write_evidence_page
 from liverattn.reporting.figures import roc_folds_figure
 from liverattn.reporting.probability_figures import calibration_figure, decision_figure
 from liverattn.reporting.results import ResultTable
-from liverattn.tracking import versions
 
 FIGURES = {
     "figure5.png": "ROC curves (Fig. 5)",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from liverattn.comparison.architectures import Architecture, Cell
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError, InputListError, expect_whole
 from liverattn.evaluation.scores import Task
 
 PROTOCOLS = ("paper", "inner", "last")
@@ -94,8 +94,7 @@ def best_members(ranking: Sequence[str], named: Sequence[Architecture] | None, b
     """Labels of the members: the named ones, else the ``best`` first of the ranking (or as many as there are)."""
     if named is not None:
         return [architecture.label for architecture in named]
-    if isinstance(best, bool) or not isinstance(best, int) or best < 1:
-        raise InputError(f"Expected best to be a whole number of at least 1, but got {best}.")
+    expect_whole("best", best, 1)
     return list(ranking[:best])
 
 

@@ -24,7 +24,8 @@ from liverattn.data.phantoms import render_phantom
 from liverattn.errors import InputError
 from liverattn.prediction.images import Case, cases_of
 from liverattn.prediction.results import POINT, THRESHOLD, prediction_row
-from liverattn.tracking import MlflowTracking, versions  # before MLflow: its telemetry is switched off there
+from liverattn.provenance import versions
+from liverattn.tracking import MlflowTracking  # before MLflow: its telemetry is switched off there
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 with warnings.catch_warnings():

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
 from liverattn.files import replacing, write_json
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
@@ -47,13 +47,9 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         for name in ("overlays", "maps"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise InputError(f"Expected {name} to be true or false, but got {value}.")
-        value = self.threshold
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise InputError(f"Expected threshold to be a number between 0 and 1, but got {value}.")
-        if isinstance(self.pictures, bool) or not isinstance(self.pictures, int) or self.pictures < 0:
-            raise InputError(f"Expected pictures to be a whole number of at least 0, but got {self.pictures}.")
+            expect_boolean(name, getattr(self, name))
+        expect_share("threshold", self.threshold)
+        expect_whole("pictures", self.pictures, 0)
 
 
 @dataclass(frozen=True)

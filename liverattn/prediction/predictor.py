@@ -19,7 +19,7 @@ from liverattn.bundle.contents import MemberPart
 from liverattn.data.dicom import FrameChoice
 from liverattn.data.images import ImageError
 from liverattn.data.preprocessing import PreparedImage, Window
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_whole
 from liverattn.models.classifier import LesionClassifier
 from liverattn.prediction.images import Case, Grey, cases_of
 from liverattn.prediction.maps import PlacedMap
@@ -70,8 +70,7 @@ class Predictor:
     ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise InputError(f"Expected precision to be float32 or bfloat16, but got {precision!r}.")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"Expected batch_size to be a whole number of at least 1, but got {batch_size!r}.")
+        expect_whole("batch_size", batch_size, 1)
         self.contents, self.digest, self.batch_size, self.precision = (
             bundle.contents,
             bundle.digest,

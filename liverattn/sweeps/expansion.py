@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from liverattn.configuration import plain
 from liverattn.errors import InputError
 from liverattn.files import digest
+from liverattn.provenance import run_tags
 from liverattn.sweeps.record import Cell, Sweep, known_or_new
-from liverattn.tracking import run_tags
 
 # What the tags of a cell say already.
 TAGGED = (

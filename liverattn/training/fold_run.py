@@ -26,9 +26,10 @@ from liverattn.errors import InputError
 from liverattn.evaluation.scores import Task
 from liverattn.files import replacing, write_json
 from liverattn.models.classifier import LesionClassifier
+from liverattn.provenance import flat_parameters, versions
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder, write_table
-from liverattn.tracking import MlflowTracking, Tracking, flat_parameters, versions
+from liverattn.tracking import MlflowTracking, Tracking
 from liverattn.training.checkpoints import LastCheckpoint, TaskCopies, with_config
 from liverattn.training.distributed import is_leader, leading
 from liverattn.training.hardware import Hardware

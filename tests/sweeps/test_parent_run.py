@@ -21,11 +21,12 @@ from omegaconf import DictConfig
 from liverattn import train
 from liverattn.configuration import build, plain
 from liverattn.errors import InputError
+from liverattn.provenance import run_tags
 from liverattn.runs import RunFolder
 from liverattn.sweeps.matrix import summary
 from liverattn.sweeps.parent_run import open_parent
 from liverattn.sweeps.record import Sweep
-from liverattn.tracking import MlflowTracking, NoTracking, run_tags
+from liverattn.tracking import MlflowTracking, NoTracking
 from tests.conftest import Result
 from tests.sweeps import builders
 from tests.sweeps.conftest import Cells

@@ -25,7 +25,7 @@ from liverattn.training.trainer import TrainerSettings
         ("mixup", -0.1, r"trainer.mixup to be a number of at least 0, but got -0.1"),
         ("ema", 1.0, r"trainer.ema to be null or between 0 and 1, but got 1.0"),
         ("devices", 0, r"trainer.devices to be a whole number of at least 1, but got 0"),
-        ("max_epochs", "abc", r"trainer.max_epochs to be a whole number of at least 1, but got 'abc'"),
+        ("max_epochs", "abc", r"trainer.max_epochs to be a whole number of at least 1, but got abc"),
         ("batch_size", 1.5, r"trainer.batch_size to be a whole number of at least 2, but got 1.5"),
         ("num_workers", -1, r"trainer.num_workers to be null or a whole number of at least 0, but got -1"),
         ("limit_batches", 0, r"trainer.limit_batches to be null or a whole number of at least 1, but got 0"),
