@@ -2,7 +2,8 @@
 
 import functools
 import subprocess
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ PACKAGES = (
     "opencv-python-headless", "timm", "scikit-learn", "numpy", "pandas", "pillow",
 )  # fmt: skip
 LONGEST_PARAMETER = 500
+NOT_RECORDED = "not recorded"
 
 
 def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -59,6 +61,37 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return {**found, "git_commit": _git_commit()}
+
+
+def versions_since(record: Mapping[str, Any], now: Mapping[str, str]) -> dict[str, str]:
+    """Versions that a run trains with: those that it was begun with, and those it goes on with where they changed.
+
+    Args:
+        record: ``run.json``, of a new run or of one that goes on.
+        now: :func:`versions`.
+    """
+    before = record.get("versions", dict.fromkeys(now, NOT_RECORDED) if "data" in record else now)
+    changes = {name: [*before.get(name, NOT_RECORDED).split(" then "), value] for name, value in now.items()}
+    return {
+        name: " then ".join(values[:-1] if values[-2] == values[-1] else values) for name, values in changes.items()
+    }
+
+
+def versions_of(recorded: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Versions of several fold runs; where they differ, each with the number of runs that have it.
+
+    Args:
+        recorded: Of each run; empty where it is of an older program that recorded none.
+
+    Returns:
+        Empty if no run recorded any.
+    """
+    found = {}
+    for package in dict.fromkeys(name for one in recorded for name in one):
+        counts = Counter(one.get(package, NOT_RECORDED) for one in recorded)
+        each = [f"{value} ({count} of {len(recorded)} fold runs)" for value, count in counts.most_common()]
+        found[package] = next(iter(counts)) if len(counts) == 1 else ", ".join(each)
+    return found
 
 
 @functools.cache

@@ -131,7 +131,7 @@ class Contents(_Part):
         metrics: Of the ensemble (of the run) that the bundle comes from.
         data: Trained on.
         costs: Of one image, with ``one`` or ``all`` fold runs of each architecture.
-        versions: Of the packages that trained.
+        versions: Of the packages that trained; empty where no run recorded them.
     """
 
     format: Literal["liverattn-bundle"] = "liverattn-bundle"

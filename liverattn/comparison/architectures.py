@@ -40,6 +40,7 @@ class FinishedRun:
         size: Height and width of the network's input.
         backbone: Name of the trunk.
         lambdas: Scales of Eq. 3.
+        versions: That trained it; empty where an older version recorded none.
     """
 
     folder: RunFolder
@@ -56,6 +57,7 @@ class FinishedRun:
     size: tuple[int, int]
     backbone: str
     lambdas: tuple[float, ...]
+    versions: Mapping[str, str]
 
     @property
     def is_inner(self) -> bool:
@@ -129,6 +131,7 @@ def _read(run: RunFolder) -> FinishedRun:
             size=(int(data["preprocessing"]["height"]), int(data["preprocessing"]["width"])),
             backbone=str(config["backbone"]["name"]),
             lambdas=tuple(float(scale) for scale in config["model"]["attention"]["lambdas"]),
+            versions=dict(record.get("versions", {})),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(

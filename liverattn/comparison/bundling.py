@@ -39,7 +39,7 @@ from liverattn.errors import InputError
 from liverattn.evaluation.intervals import Interval
 from liverattn.evaluation.operating_points import operating_points
 from liverattn.evaluation.scores import shows_lesion
-from liverattn.provenance import versions
+from liverattn.provenance import versions_of
 from liverattn.reporting.model_card import model_card
 from liverattn.runs import RunFolder
 from liverattn.training.copies import TaskCopy, read_copy, read_last
@@ -101,7 +101,7 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
         metrics=_metrics(comparison, judged, scores),
         data=_data(members.any_run, comparison.outputs, scores),
         costs={},
-        versions=versions(),
+        versions=members.versions(cells),
     )
     contents = contents.model_copy(update={"costs": _costs(contents, len(members.cells))})
     card = model_card(contents.model_dump(), choice, protocols(comparison).markdown())
@@ -116,12 +116,7 @@ class _Members:
         self.labels = [label for label in comparison.members if shares[label] > 0]
         self.weights = [shares[label] for label in self.labels]
         self.protocol, self.tasks, self.outputs = comparison.protocol, comparison.tasks, comparison.outputs
-        found = {scored.label: scored.architecture for scored in comparison.ranking}
-        architectures = [architecture for label in self.labels if (architecture := found[label]) is not None]
-        is_inner = self.protocol == "inner"
-        self._runs = [  # a single run with an inner split is asked for its other protocols, too
-            {cell: one.runs.get((is_inner, cell), one.any_run) for cell in comparison.cells} for one in architectures
-        ]
+        self._runs = [comparison.fold_runs(label) for label in self.labels]
         self.cells = sorted(comparison.cells, key=lambda cell: (not self._is_whole(cell), cell))
         for task in self.tasks:
             if not any(self._has(run, task.name) for runs in self._runs for run in runs.values()):
@@ -155,6 +150,10 @@ class _Members:
             for k, runs in enumerate(self._runs)
             for cell in cells
         ]
+
+    def versions(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """That trained the networks."""
+        return versions_of([runs[cell].versions for runs in self._runs for cell in cells])
 
     def networks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, bytes]]:
         """The files of all copies, one after the other: all at once would be gigabytes."""

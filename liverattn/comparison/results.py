@@ -91,6 +91,15 @@ class Comparison:
                     parts.append(pd.concat([pd.DataFrame(place, index=found.index), found], axis=1))
         return pd.concat(parts, ignore_index=True) if parts else None
 
+    def fold_runs(self, label: str) -> dict[Cell, FinishedRun]:
+        """Those of an architecture that the shown numbers are over.
+
+        A single run with an inner split is asked for its other protocols, too.
+        """
+        (one,) = (scored.architecture for scored in self.ranking if scored.label == label)
+        assert one is not None
+        return {cell: one.runs.get((self.protocol == "inner", cell), one.any_run) for cell in self.cells}
+
     @property
     def cells(self) -> list[Cell]:
         """Repeat and fold of every fold run that the shown numbers are over."""

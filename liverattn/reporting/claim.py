@@ -43,7 +43,9 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
             - ``intervals``: ``value``, ``low`` and ``high`` of the ensemble's AUCs by output and task, and ``score``.
             - ``calibration``: ``brier``, ``slope`` and ``intercept`` by output.
             - ``files``: Names in the folder that the checklist lies in.
-            - ``versions``: By package, and ``git_commit``.
+            - ``versions``: That trained, by package, and ``git_commit``.
+            - ``unrecorded``: Of how many fold runs they are not known.
+            - ``evaluated``: As ``versions``, of what made tables, figures and intervals.
             - ``machine``: In words.
 
     Returns:

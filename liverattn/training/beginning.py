@@ -8,6 +8,7 @@ import yaml
 
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
+from liverattn.provenance import versions, versions_since
 from liverattn.runs import RunFolder
 from liverattn.training.distributed import is_leader
 from liverattn.training.hardware import Hardware, choose_hardware
@@ -54,7 +55,7 @@ def begin(
         hardware = fastest(hardware)
     if is_leader():
         chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
-        run.update_record(**fingerprints, **chosen)
+        run.update_record(**fingerprints, **chosen, versions=versions_since(record, versions()))
         write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
         with replacing(run.config) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False))

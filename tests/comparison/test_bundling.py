@@ -11,6 +11,7 @@ from liverattn import ensemble, train
 from liverattn.bundle.bundle import Bundle
 from liverattn.comparison.bundling import bundle, one_run
 from liverattn.errors import InputError
+from liverattn.provenance import versions
 from liverattn.runs import RunFolder, find_runs
 from liverattn.training.copies import read_copy, read_last
 from tests.conftest import Result
@@ -49,6 +50,7 @@ def test_bundles_of_an_ensemble_and_of_a_run(outputs: Path, command: Command) ->
     result = command(ensemble.main, f"paths.outputs={outputs}", "bundle=most", "tracking=none")
     assert result.status == 1 and "Expected bundle to be one, all or null, but got most" in result.err
     check_single_run(outputs)
+    check_versions(outputs)
     check_without_checkpoints(outputs, command)
 
 
@@ -85,6 +87,18 @@ def check_single_run(outputs: Path) -> None:
         one_run(run, "inner")
     with pytest.raises(InputError, match="not the folder of a finished fold run"):
         one_run(RunFolder(outputs), None)
+
+
+def check_versions(outputs: Path) -> None:
+    run = find_runs(outputs / "runs")[0]
+    assert run.record()["versions"] == versions()
+    run.update_record(versions={"liverattn": "0.0.7", "torch": "1.0"})
+    other = bundle(one_run(run, None), "one", "run", outputs / "other")
+    assert other.contents.versions == {"liverattn": "0.0.7", "torch": "1.0"}
+    assert "version 0.0.7; made on" in other.card and "- torch 1.0\n" in other.card
+    run.update_record(versions={})
+    older = bundle(one_run(run, None), "one", "run", outputs / "other")
+    assert "version not recorded; made on" in older.card and older.card.endswith("- not recorded\n")
 
 
 def check_without_checkpoints(outputs: Path, command: Command) -> None:

@@ -18,6 +18,8 @@ from liverattn.comparison.members import candidates
 from liverattn.comparison.pairs import auc_intervals
 from liverattn.comparison.results import Comparison, compare
 from liverattn.comparison.scored import rank, read
+from liverattn.provenance import versions
+from liverattn.runs import find_runs
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture
 
 COHORT = Cohort(counts=(30, 0, 0, 0, 15, 15), tasks=TWO_TASKS, repeats=2)
@@ -72,6 +74,22 @@ def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison)
     assert facts["intervals"]["lesion"] == vars(auc_intervals(comparison.ensemble, "inner")["lesion"])
     row = next(r for t in tables if t.name == "calibration" for r in t.rows if r.cells[:2] == ["lesion", "ensemble"])
     assert facts["calibration"]["lesion"]["brier"] == row.cells[4].mean  # type: ignore[union-attr]
+
+
+def test_versions_are_those_of_the_runs(tmp_path: Path) -> None:
+    write_architecture(tmp_path, "a", COHORT, [0, 1])
+    first, *others = find_runs(tmp_path)
+    facts = claim_facts(compared(tmp_path), [])
+    assert facts["versions"] == {} and facts["unrecorded"] == 6 and facts["evaluated"] == versions()
+    for run in others:
+        run.update_record(versions={"torch": "2.0", "git_commit": "abc"})
+    facts = claim_facts(compared(tmp_path), [])
+    assert facts["versions"]["torch"] == "2.0 (5 of 6 fold runs), not recorded (1 of 6 fold runs)"
+    assert facts["unrecorded"] == 1
+    first.update_record(versions={"torch": "2.0", "git_commit": "def"})
+    facts = claim_facts(compared(tmp_path), [])
+    assert facts["versions"] == {"torch": "2.0", "git_commit": "abc (5 of 6 fold runs), def (1 of 6 fold runs)"}
+    assert facts["unrecorded"] == 0
 
 
 def test_runs_of_an_older_version_say_what_they_can(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ FACTS: dict[str, Any] = {
         "bundle.zip",
     ],
     "versions": {"liverattn": "0.9.1", "torch": "2.14.1", "git_commit": "e33e32b"},
+    "unrecorded": 0,
+    "evaluated": {"liverattn": "0.9.2", "torch": "2.14.1", "git_commit": "c0ffee1"},
     "machine": "2 cores, no GPU",
 }
 AUTHORS_OWN = {3, 4, 5, 8, 11, 13, 14, 15, 16, 17, 18, 34, 41, 44}
@@ -195,7 +197,7 @@ def test_absent_facts_are_the_authors() -> None:
 
 def test_a_fact_that_is_absent_makes_its_item_partial() -> None:
     found = rows(claim_checklist(changed(machine=None)))
-    assert found[23] == (IN_PART, f"liverattn 0.9.1, torch 2.14.1, git_commit e33e32b. Machine: {MISSING}.")
+    assert found[23][0] == IN_PART and found[23][1].endswith(f"Machine: {MISSING}.")
     found = rows(claim_checklist(with_architecture(parameters=None)))
     assert found[22][0] == IN_PART and f"parameters {MISSING}" in found[22][1] and "6969225" in found[22][1]
     found = rows(claim_checklist(changed(calibration={})))
@@ -298,6 +300,17 @@ def test_only_files_that_are_there_are_named() -> None:
     found = rows(checklist)
     assert found[31][0] == found[37][0] == found[38][0] == IN_PART
     assert found[39][0] == AUTHOR and "liverattn.report" in found[39][1]
+
+
+def test_software_is_that_of_the_training() -> None:
+    trained = "liverattn 0.9.1, torch 2.14.1, git_commit e33e32b"
+    evaluated = "liverattn 0.9.2, torch 2.14.1, git_commit c0ffee1"
+    found = rows(claim_checklist(FACTS))[23]
+    assert found == (FILLED, f"Training: {trained}. Evaluation: {evaluated}. Machine: 2 cores, no GPU.")
+    found = rows(claim_checklist(changed(evaluated=FACTS["versions"], unrecorded=2)))[23]
+    assert found == (IN_PART, f"Training and evaluation: {trained}. Machine: 2 cores, no GPU.")
+    status, text = rows(claim_checklist(changed(versions={})))[23]
+    assert status == IN_PART and text.startswith(f"Training: {MISSING}. Evaluation: liverattn 0.9.2")
 
 
 def test_special_characters_break_no_table() -> None:
