@@ -21,8 +21,9 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
 
     An item's status is ``filled``, ``in part`` or ``author``, and falls by itself where facts are absent: to
     ``in part`` where some of them are, to ``author`` where all are. Absent is what is not there, None, NaN, infinite or
-    empty; it is printed as "not recorded: for the author". Three keys of an architecture may be None as they may be
-    null in the configuration: ``cut`` (the last feature map), ``weights`` (a random start), ``ema`` (off).
+    empty; it is printed as "not recorded: for the author". An empty list among settings is printed as "none". Three
+    keys of an architecture may be None as they may be null in the configuration: ``cut`` (the last feature map),
+    ``weights`` (a random start), ``ema`` (off).
 
     Args:
         facts: Plain data; any of it may be absent.
@@ -124,7 +125,7 @@ class _Rows:
     def _pairs(self, values: Mapping[str, object]) -> str:
         parts = []
         for name, value in values.items():
-            text = self.printed(value)
+            text = self.printed("none" if value in ([], ()) else value)  # such as frozen stages of the trunk
             is_nested = isinstance(value, Mapping) and bool(value) and "value" not in value
             parts.append(f"{_escaped(name)} ({text})" if is_nested else f"{_escaped(name)} {text}")
         return ", ".join(parts)

@@ -237,6 +237,13 @@ def test_balanced_training_is_told() -> None:
     assert "batch 16; SGD" in rows(claim_checklist(FACTS))[25][1]
 
 
+def test_an_empty_list_among_settings_is_none() -> None:
+    facts = with_architecture(optimizer={"momentum": 0.9, "frozen": []})
+    assert "momentum 0.9, frozen none; mixup" in rows(claim_checklist(facts))[25][1]
+    assert MISSING not in claim_checklist(facts)
+    assert f"Members: {MISSING}." in rows(claim_checklist(changed(members=[])))[27][1]
+
+
 def test_null_of_an_architecture_is_what_the_configuration_says() -> None:
     found = rows(claim_checklist(with_architecture(weights=None, cut=None, ema=0.999)))
     assert "resnet_240: seed 20240731; trunk random; densenet_240: seed 20240731; trunk ImageNet" in found[24][1]
