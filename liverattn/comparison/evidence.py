@@ -71,6 +71,8 @@ SECTIONS = (
     ),
     ("For whom does it work?", "The ensemble in parts of the cases.", ("subgroups",), ()),
 )
+# Options of the training loop that change what is trained, by the names that the checklist knows them by, too.
+OF_TRAINER = ("balanced", "devices", "ema", "gradient_clip", "limit_batches", "mixup", "overfit_batches")
 CHOSEN_BY_THESE = (
     "The members are the best by the same held-out cases, which flatters the ensemble against what was left out. Name "
     "them beforehand (members=[...]) for a test without this."
@@ -185,6 +187,8 @@ def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[s
         "repeats": len({repeat for repeat, _ in comparison.cells}),
         "fold_runs": len(comparison.cells),
         "inner_folds": config["protocol"].get("inner_folds"),
+        "split_file": config["protocol"].get("split_file") is not None,
+        "excluded": len(config["data"].get("exclude") or []),
         "protocol": comparison.protocol,
         "near_duplicates_grouped": config["data"].get("group_duplicates"),
         "architectures": [_architecture(scored) for scored in comparison.ranking if scored.label in comparison.members],
@@ -206,6 +210,7 @@ def _architecture(scored: Scored) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "label": scored.label,
         "backbone": run.backbone,
+        "library": trunk.get("library"),
         "cut": trunk.get("cut"),
         "weights": trunk.get("weights"),
         "height": run.size[0],
@@ -214,15 +219,16 @@ def _architecture(scored: Scored) -> dict[str, Any]:
         "alpha": config["model"]["attention"].get("alpha"),
         "epochs": trainer.get("max_epochs"),
         "batch_size": trainer.get("batch_size"),
-        "balanced": trainer.get("balanced", False),
         "optimizer": _plain(config["optim"]),
-        "mixup": trainer.get("mixup"),
         "augmentation": _plain(config["data"].get("augmentation") or {}),
         "preprocessing": _plain(config["data"]["preprocessing"]),
+        "lesion_free": config["data"].get("lesion_free"),
+        "reduction": config["data"].get("reduction"),
+        "mirror": config["model"].get("mirror"),
         "seed": config["seed"],
         "precision": run.folder.record().get("precision"),
     }
-    return facts | ({"ema": trainer["ema"]} if "ema" in trainer else {})
+    return facts | {name: trainer[name] for name in OF_TRAINER if name in trainer}
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,12 +34,16 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
             - ``tasks``: Of ``name``, ``outputs``, ``weight`` and ``conditional`` (scored on lesion images only).
             - ``score_weights``: Of Eq. 4, in words.
             - ``folds``, ``repeats``, ``fold_runs`` (of each architecture), ``inner_folds`` (with protocol ``inner``).
+            - ``split_file``: Whether the folds were read from a file instead of drawn.
+            - ``excluded``: Images that ``data.exclude`` left out.
             - ``protocol``: ``paper``, ``inner`` or ``last``.
             - ``near_duplicates_grouped``: Whether they were kept on one side of every split.
             - ``architectures``: Of ``label``, ``backbone``, ``cut``, ``weights`` (``imagenet`` or a file; of a path
               only the name is shown), ``height`` and ``width`` (pixels), ``lambdas``, ``alpha``, ``parameters``,
-              ``epochs``, ``batch_size``, ``balanced``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``,
-              ``preprocessing``, ``seed`` and ``precision``.
+              ``epochs``, ``batch_size``, ``optimizer``, ``mixup``, ``ema``, ``augmentation``, ``preprocessing``,
+              ``lesion_free``, ``reduction``, ``seed`` and ``precision``; and of what is told only where it is in use:
+              ``library``, ``mirror``, ``balanced``, ``devices``, ``gradient_clip``, ``limit_batches``,
+              ``overfit_batches``.
             - ``members``: Labels of what the ensemble averages.
             - ``intervals``: ``value``, ``low`` and ``high`` of the ensemble's AUCs by output and task, and ``score``.
             - ``calibration``: ``brier``, ``slope`` and ``intercept`` by output.

@@ -76,6 +76,14 @@ def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison)
     assert facts["calibration"]["lesion"]["brier"] == row.cells[4].mean  # type: ignore[union-attr]
 
 
+def test_a_training_on_a_part_of_its_cases_is_told(tmp_path: Path) -> None:
+    changes = {"trainer.limit_batches": 3, "data.exclude": ["x"], "protocol.split_file": "folds.csv"}
+    write_architecture(tmp_path, "a", COHORT, [0, 1], **{name.replace(".", "__"): v for name, v in changes.items()})
+    facts = claim_facts(compared(tmp_path), [])
+    assert facts["architectures"][0]["limit_batches"] == 3
+    assert facts["excluded"] == 1 and facts["split_file"] is True
+
+
 def test_versions_are_those_of_the_runs(tmp_path: Path) -> None:
     write_architecture(tmp_path, "a", COHORT, [0, 1])
     first, *others = find_runs(tmp_path)

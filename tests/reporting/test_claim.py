@@ -28,6 +28,8 @@ SHARED: dict[str, Any] = {
         "probability": 0.8,
     },
     "preprocessing": {"crop": True, "aspect": "pad", "intensity": "top", "clip": False},
+    "lesion_free": "zeros",
+    "reduction": "area",
     "seed": 20240731,
     "precision": "bf16-mixed",
 }
@@ -46,6 +48,8 @@ FACTS: dict[str, Any] = {
     "repeats": 3,
     "fold_runs": 9,
     "inner_folds": None,
+    "split_file": False,
+    "excluded": 0,
     "protocol": "paper",
     "near_duplicates_grouped": True,
     "architectures": [
@@ -167,6 +171,7 @@ def test_known_facts_are_filled_in() -> None:
             "weights: off",
             "rotate 10",
             "bf16-mixed",
+            "other than lesion: trained as negatives; boxes to cells of the grid by: area;",
         ],
         27: ["resnet_240, densenet_240"],
         28: ["0.5 lesion + 0.3 malignancy + 0.2 type", "type (cyst, fnh; on lesion images only: yes; weight 0.2)"],
@@ -242,6 +247,32 @@ def test_an_empty_list_among_settings_is_none() -> None:
     assert "momentum 0.9, frozen none; mixup" in rows(claim_checklist(facts))[25][1]
     assert MISSING not in claim_checklist(facts)
     assert f"Members: {MISSING}." in rows(claim_checklist(changed(members=[])))[27][1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "item", "told"),
+    [
+        ({"library": "timm"}, 22, "trunk resnet50 (timm), up to"),
+        ({"mirror": True}, 22, "the mean over each image and its mirror image"),
+        ({"devices": 4}, 25, "batch 16 in each of 4 processes; SGD"),
+        ({"limit_batches": 3}, 25, "batch 16; batches of an epoch limited to 3, which may leave out"),
+        ({"overfit_batches": 2}, 25, "all of training and validation is on (debugging): 2; SGD"),
+        ({"gradient_clip": 0.5}, 25, "norm of the gradient clipped at 0.5; mixup"),
+        ({"lesion_free": "masked"}, 25, "other than lesion: not trained;"),
+    ],
+)
+def test_what_changes_a_training_is_told_where_it_is_in_use(settings: dict[str, Any], item: int, told: str) -> None:
+    usual = {"library": None, "mirror": False, "devices": 1, "limit_batches": None, "overfit_batches": 0}
+    assert claim_checklist(with_architecture(**usual, gradient_clip=None)) == claim_checklist(FACTS)
+    checklist = claim_checklist(with_architecture(**settings))
+    assert told in rows(checklist)[item][1] and told not in rows(claim_checklist(FACTS))[item][1]
+    assert MISSING not in checklist
+
+
+def test_folds_of_a_file_and_images_left_out_are_told() -> None:
+    found = rows(claim_checklist(changed(split_file=True, excluded=12)))
+    assert found[19][0] == IN_PART and "Read from a file" in found[19][1] and "at random" not in found[19][1]
+    assert "(data.exclude): images 12." in found[35][1] and "data.exclude" not in rows(claim_checklist(FACTS))[35][1]
 
 
 def test_null_of_an_architecture_is_what_the_configuration_says() -> None:
