@@ -56,7 +56,7 @@ def write_bundle(folder: Path, contents: Contents, networks: Iterable[tuple[str,
         path.unlink()
     sums[CONTENTS] = _put(folder / CONTENTS, (contents.model_dump_json(indent=1) + "\n").encode())
     sums[CARD] = _put(folder / CARD, card.encode())
-    _put(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())).encode())
+    _put(folder / SUMS, _listed(sums))
     with replacing(zip_beside(folder)) as temporary, temporary.open("wb") as stream:
         write_zip(stream, ((name, (folder / name).read_bytes()) for name in sorted([*sums, SUMS])))
     return Bundle(folder)
@@ -80,6 +80,10 @@ def zip_beside(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
 
 
+def _listed(sums: Mapping[str, str]) -> bytes:
+    return "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())).encode()
+
+
 def _put(path: Path, content: bytes) -> str:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -100,7 +104,6 @@ class Bundle:
         self.path = path
         self._store = open_container(path)
         self._sums = self._read_sums()
-        self.digest = hashlib.sha256(self._store.read(SUMS)).hexdigest()
         for name in self._sums:
             self._checked(name)
         try:
@@ -109,6 +112,7 @@ class Bundle:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the whole"
             raise self._refused(f"{CONTENTS} does not fit this version ({place}: {first['msg']})") from None
+        self.digest = self.contents.digest
         absent = [digest for digest in self.contents.networks if f"{NETWORKS}/{digest}.safetensors" not in self._sums]
         if absent:
             raise self._refused(f"the network {absent[0][:12]} is missing")
@@ -126,15 +130,7 @@ class Bundle:
         """
         files = [*self._sums, SUMS]
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            write_zip(stream, ((name, self._packed(name)) for name in sorted(files)))
-
-    def _packed(self, name: str) -> bytes:
-        if name != SUMS:
-            return self._checked(name)
-        content = self._store.read(SUMS)
-        if hashlib.sha256(content).hexdigest() != self.digest:
-            raise self._refused(f"{SUMS} was changed")
-        return content
+            write_zip(stream, ((name, self._checked(name)) for name in sorted(files)))
 
     def networks(self) -> dict[str, LesionClassifier]:
         """All networks by digest, ready for inference, on the CPU.
@@ -165,6 +161,8 @@ class Bundle:
         return network
 
     def _checked(self, name: str) -> bytes:
+        if name == SUMS:
+            return _listed(self._sums)
         content = self._store.read(name)
         if hashlib.sha256(content).hexdigest() != self._sums[name]:
             raise self._refused(f"{name} was changed: its SHA-256 is not the one in {SUMS}")

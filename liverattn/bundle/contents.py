@@ -1,5 +1,6 @@
 """``bundle.json``: its schema, and nothing that it takes to read networks."""
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -172,6 +173,13 @@ class Contents(_Part):
             output: [one for one in points if one.name == point] for output, points in self.operating_points.items()
         }
         return {output: points[0].threshold for output, points in found.items() if points}
+
+    @property
+    def digest(self) -> str:
+        """Of all that predictions and their meaning rest on: the same whenever and wherever the bundle is made."""
+        # Without defaults, so that a bundle keeps its digest when the schema gets another entry.
+        content = self.model_dump_json(exclude={"created", "costs"}, exclude_defaults=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def networks(self) -> tuple[str, ...]:

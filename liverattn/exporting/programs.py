@@ -52,7 +52,7 @@ def graphs(bundle: Bundle) -> Iterator[Graph]:
     contents = bundle.contents
     about = {
         "use": "Research use only. Not a medical device.",
-        "bundle": f"{contents.name}, SHA-256 {bundle.digest}",
+        "bundle": f"{contents.name}, digest {bundle.digest}",
         "outputs": ",".join(contents.outputs),
     }
     ensemble = EnsembleGraph(bundle).eval()

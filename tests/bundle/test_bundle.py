@@ -14,6 +14,7 @@ import torch
 
 from liverattn.bundle.bundle import Bundle, packed
 from liverattn.bundle.containers import SUMS
+from liverattn.bundle.contents import CostPart
 from liverattn.errors import InputError
 from tests.bundle.builders import architecture, network, write_small
 
@@ -53,6 +54,17 @@ def test_what_is_read_is_what_was_written(folder: Path, kind: str) -> None:
 
 def test_folder_and_zip_have_one_digest(folder: Path) -> None:
     assert Bundle(folder).digest == Bundle(folder.with_suffix(".zip")).digest
+
+
+def test_the_digest_is_of_what_predictions_rest_on(folder: Path) -> None:
+    contents = Bundle(folder).contents
+    later = {"created": "2027-03-04", "costs": {"one": CostPart(passes=2, milliseconds=7.5, machine="another")}}
+    assert contents.model_copy(update=later).digest == contents.digest == Bundle(folder).digest
+    members = tuple(member.model_copy(update={"repeat": 1}) for member in contents.members)
+    more = {"version": "0.2.0", **contents.versions}
+    points = {"lesion": contents.operating_points["lesion"][:1]}
+    for changes in ({"members": members}, {"versions": more}, {"operating_points": points}, {"name": "other"}):
+        assert contents.model_copy(update=changes).digest != contents.digest
 
 
 def test_equal_copies_are_stored_once(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def check_single_run(outputs: Path) -> None:
     run = find_runs(outputs / "runs")[0]
     paper = bundle(one_run(run, None), "one", "run", outputs / "paper")
     table = run.read_predictions()
+    again = bundle(one_run(run, None), "one", "run", outputs / "again")
+    assert again.digest == paper.digest
     rows = table[(table["protocol"] == "paper") & (table["task"] == "lesion")]
     points = {point.name: point for point in paper.contents.operating_points["lesion"]}
     called = expit(rows["logit_lesion"].to_numpy(np.float64)) >= points["sensitivity_90"].threshold
