@@ -1,7 +1,8 @@
 """A bundle, or one fold run, for other programs: ``python -m liverattn.export bundle=...``. Research use only."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,16 @@ from liverattn.files import usable_folder
 if TYPE_CHECKING:
     from liverattn.bundle.bundle import Bundle
     from liverattn.exporting.folder import ExportFolder
+    from liverattn.tracking import MlflowTracking
 
 
 @verb("export")
 def main(cfg: DictConfig) -> None:
     """Bundle a run if one is given, then write the bundle in every format and show where it is."""
     formats = checked(cfg)
-    bundle = chosen(cfg)
+    make = chosen(cfg)
+    registry = tracked(cfg) if "mlflow" in formats else None
+    bundle = make()
     contents = bundle.contents
     print(f"Bundle:  {contents.name}, {len(contents.networks)} networks, {bundle.digest[:12]}. Research use only.")
     print(f"         {bundle.path}")
@@ -32,7 +36,7 @@ def main(cfg: DictConfig) -> None:
     folder = ExportFolder(place(cfg, bundle), bundle)
     write_graphs(folder, formats)
     if "mlflow" in formats:
-        write_model(folder, cfg)
+        write_model(folder, registry)
     print(f"Folder:  {folder.path}")
 
 
@@ -70,18 +74,36 @@ def place(cfg: DictConfig, bundle: "Bundle") -> Path:
     return usable_folder(folder)
 
 
-def chosen(cfg: DictConfig) -> "Bundle":
-    """The bundle, or one that is made of the run."""
+def chosen(cfg: DictConfig) -> "Callable[[], Bundle]":
+    """What gives the bundle, or makes one of the run; neither is there, or cannot be read: it is said at once."""
     from liverattn.bundle.bundle import Bundle
 
     if cfg.run is None:
-        return Bundle(path_of(cfg.bundle, "bundle"))
+        found = Bundle(path_of(cfg.bundle, "bundle"))
+        return lambda: found
     from liverattn.comparison.bundling import bundle, one_run
     from liverattn.runs import RunFolder
 
     run = RunFolder(path_of(cfg.run, "run"))
     protocol = None if cfg.get("protocol") is None else str(cfg.protocol.name)
-    return bundle(one_run(run, protocol), "one", run.path.resolve().name, run.path / "bundle")
+    name = run.path.resolve().name
+    return functools.partial(bundle, one_run(run, protocol), "one", name, run.path / "bundle")
+
+
+def tracked(cfg: DictConfig) -> "MlflowTracking | None":
+    """Where the MLflow model is registered; None: nowhere.
+
+    Raises:
+        InputError: The tracking server or database cannot be used.
+    """
+    from liverattn.tracking import MlflowTracking
+
+    tracking = build(cfg.tracking)
+    if not isinstance(tracking, MlflowTracking):
+        return None
+    with tracking.usable():
+        tracking.store()
+    return tracking
 
 
 def write_graphs(folder: "ExportFolder", formats: Sequence[str]) -> None:
@@ -104,13 +126,12 @@ def write_graphs(folder: "ExportFolder", formats: Sequence[str]) -> None:
             print(f"Graph:   {written.file} ({tried})")
 
 
-def write_model(folder: "ExportFolder", cfg: DictConfig) -> None:
+def write_model(folder: "ExportFolder", tracking: "MlflowTracking | None") -> None:
     """Write the MLflow model, register it where runs are tracked, and say how it is served."""
     from liverattn.exporting.pyfunc import model_name, register
-    from liverattn.tracking import MlflowTracking
 
-    tracking, path = build(cfg.tracking), folder.write_model()
-    if isinstance(tracking, MlflowTracking):
+    path = folder.write_model()
+    if tracking is not None:
         address = register(folder.bundle, tracking, model_name(folder.bundle.contents), path)
         print(f"Model:   {address} in {tracking.address}")
     print(f"Serve:   MLFLOW_DISABLE_TELEMETRY=true mlflow models serve -m {path} --env-manager local -p 5001")

@@ -89,6 +89,19 @@ def test_what_a_user_can_get_wrong(command: Command, arguments: list[str], messa
     assert message in result.err and "Traceback" not in result.err
 
 
+def test_a_server_that_does_not_answer_is_found_before_anything_is_written(
+    bundle: Bundle, tmp_path: Path, command: Command
+) -> None:
+    result = command(
+        export.main,
+        f"bundle={bundle.path}",
+        f"out={tmp_path / 'out'}",
+        "tracking.uri=http://127.0.0.1:9",
+    )
+    assert result.status == 1 and "MLflow at http://127.0.0.1:9 cannot be used" in result.err
+    assert "Bundle:" not in result.out and not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_into_the_bundle(bundle: Bundle, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("liverattn.export.write_graphs", lambda folder, formats: None)
     monkeypatch.chdir(bundle.path)
