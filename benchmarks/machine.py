@@ -4,8 +4,7 @@ import os
 
 import torch
 
-from liverattn.training.hardware import choose_hardware
-from liverattn.training.probe import processor
+from liverattn.training.hardware import choose_hardware, processor
 
 
 def described() -> str:

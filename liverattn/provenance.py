@@ -63,22 +63,22 @@ def versions() -> dict[str, str]:
     return {**found, "git_commit": _git_commit()}
 
 
-def versions_since(record: Mapping[str, Any], now: Mapping[str, str]) -> dict[str, str]:
-    """Versions that a run trains with: those that it was begun with, and those it goes on with where they changed.
+def environment_since(record: Mapping[str, Any], now: Mapping[str, str]) -> dict[str, str]:
+    """What a run trains with: what it was begun with, and what it goes on with where that changed.
 
     Args:
         record: ``run.json``, of a new run or of one that goes on.
-        now: :func:`versions`.
+        now: :func:`versions`, and ``machine``.
     """
-    before = record.get("versions", dict.fromkeys(now, NOT_RECORDED) if "data" in record else now)
+    before = record.get("environment", dict.fromkeys(now, NOT_RECORDED) if "data" in record else now)
     changes = {name: [*before.get(name, NOT_RECORDED).split(" then "), value] for name, value in now.items()}
     return {
         name: " then ".join(values[:-1] if values[-2] == values[-1] else values) for name, values in changes.items()
     }
 
 
-def versions_of(recorded: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Versions of several fold runs; where they differ, each with the number of runs that have it.
+def environment_of(recorded: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What several fold runs trained with; where they differ, each with the number of runs that have it.
 
     Args:
         recorded: Of each run; empty where it is of an older program that recorded none.

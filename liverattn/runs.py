@@ -2,7 +2,7 @@
 
 =========================  ==========================================================================================
 ``config.yaml``            the composed configuration
-``run.json``               state, identity of data and folds, choices made for the machine, versions that trained
+``run.json``               state, identity of data and folds, choices made for the machine, what trained
 ``split.json``             image_ids: ``held_out``, ``train``, ``selection`` (empty unless ``protocol=inner``), and the
                            hash of the fold assignment
 ``epochs/NNN.safetensors`` what epoch NNN's weights say of the held-out and the selection cases

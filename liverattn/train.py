@@ -77,7 +77,8 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
     recipe, memory = build(cfg.optim), Path(cfg.paths.outputs) / "fastest.json"
     fastest = functools.partial(remembered_fastest, model, cases.size, recipe, memory=memory)
-    hardware = begin(run, config, fingerprints, parts, settings, fastest)
+    parameters = sum(one.numel() for one in model.parameters())
+    hardware = begin(run, config, fingerprints, parts, parameters, settings, fastest)
     counts = ", ".join(f"{len(names)} {part.replace('_', ' ')}" for part, names in parts.items() if names)
     print(f"Cases: {counts}; {hardware.accelerator}, {hardware.precision}")
     return FoldRun(

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from liverattn import train
 from liverattn.errors import InputError
-from liverattn.provenance import flat_parameters, versions, versions_of, versions_since
+from liverattn.provenance import environment_of, environment_since, flat_parameters, versions
 from liverattn.runs import find_runs
 from liverattn.tracking import MlflowTracking
 from tests.conftest import Result
@@ -68,23 +68,23 @@ def test_versions_name_what_results_depend_on() -> None:
     assert len(found["git_commit"]) > 6
 
 
-def test_versions_of_a_run_that_goes_on() -> None:
+def test_environment_of_a_run_that_goes_on() -> None:
     first, second = {"torch": "1", "numpy": "5"}, {"torch": "2", "numpy": "5"}
-    begun = versions_since({"state": "running"}, first)
-    assert begun == first == versions_since({"data": "f00d", "versions": begun}, first)
-    later = versions_since({"data": "f00d", "versions": begun}, second)
+    begun = environment_since({"state": "running"}, first)
+    assert begun == first == environment_since({"data": "f00d", "environment": begun}, first)
+    later = environment_since({"data": "f00d", "environment": begun}, second)
     assert later == {"torch": "1 then 2", "numpy": "5"}
-    assert versions_since({"data": "f00d", "versions": later}, second) == later
-    older = versions_since({"data": "f00d"}, first)  # begun by a program that recorded none
+    assert environment_since({"data": "f00d", "environment": later}, second) == later
+    older = environment_since({"data": "f00d"}, first)  # begun by a program that recorded none
     assert older == {"torch": "not recorded then 1", "numpy": "not recorded then 5"}
 
 
-def test_versions_of_several_runs() -> None:
+def test_environment_of_several_runs() -> None:
     one, other = {"torch": "1", "numpy": "5"}, {"torch": "2", "numpy": "5"}
-    assert versions_of([one, one]) == one
-    assert versions_of([other, one, one]) == {"torch": "1 (2 of 3 fold runs), 2 (1 of 3 fold runs)", "numpy": "5"}
-    assert versions_of([{}, one])["numpy"] == "not recorded (1 of 2 fold runs), 5 (1 of 2 fold runs)"
-    assert versions_of([{}, {}]) == {}
+    assert environment_of([one, one]) == one
+    assert environment_of([other, one, one]) == {"torch": "1 (2 of 3 fold runs), 2 (1 of 3 fold runs)", "numpy": "5"}
+    assert environment_of([{}, one])["numpy"] == "not recorded (1 of 2 fold runs), 5 (1 of 2 fold runs)"
+    assert environment_of([{}, {}]) == {}
 
 
 def test_metrics_are_sent_together_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ class FinishedRun:
         size: Height and width of the network's input.
         backbone: Name of the trunk.
         lambdas: Scales of Eq. 3.
-        versions: That trained it; empty where an older version recorded none.
+        parameters: Number of the network's; None where an older version recorded none.
+        environment: Versions and machine that trained it; empty where an older version recorded none.
     """
 
     folder: RunFolder
@@ -57,7 +58,8 @@ class FinishedRun:
     size: tuple[int, int]
     backbone: str
     lambdas: tuple[float, ...]
-    versions: Mapping[str, str]
+    parameters: int | None
+    environment: Mapping[str, str]
 
     @property
     def is_inner(self) -> bool:
@@ -131,7 +133,8 @@ def _read(run: RunFolder) -> FinishedRun:
             size=(int(data["preprocessing"]["height"]), int(data["preprocessing"]["width"])),
             backbone=str(config["backbone"]["name"]),
             lambdas=tuple(float(scale) for scale in config["model"]["attention"]["lambdas"]),
-            versions=dict(record.get("versions", {})),
+            parameters=record.get("parameters"),
+            environment=dict(record.get("environment", {})),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(

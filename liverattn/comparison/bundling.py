@@ -39,7 +39,7 @@ from liverattn.errors import InputError
 from liverattn.evaluation.intervals import Interval
 from liverattn.evaluation.operating_points import operating_points
 from liverattn.evaluation.scores import shows_lesion
-from liverattn.provenance import versions_of
+from liverattn.provenance import environment_of
 from liverattn.reporting.model_card import model_card
 from liverattn.runs import RunFolder
 from liverattn.training.copies import TaskCopy, read_copy, read_last
@@ -153,7 +153,8 @@ class _Members:
 
     def versions(self, cells: Sequence[Cell]) -> dict[str, str]:
         """That trained the networks."""
-        return versions_of([runs[cell].versions for runs in self._runs for cell in cells])
+        found = environment_of([runs[cell].environment for runs in self._runs for cell in cells])
+        return {name: value for name, value in found.items() if name != "machine"}
 
     def networks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, bytes]]:
         """The files of all copies, one after the other: all at once would be gigabytes."""

@@ -25,7 +25,7 @@ from liverattn.comparison.tables import pooled, protocols, table_2, table_3
 from liverattn.evaluation.calibration import calibration_line, reliability
 from liverattn.evaluation.intervals import DRAWS
 from liverattn.files import replacing
-from liverattn.provenance import versions, versions_of
+from liverattn.provenance import environment_of, versions
 from liverattn.reporting.claim import claim_checklist
 from liverattn.reporting.evidence import EvidenceSection, write_evidence_page
 from liverattn.reporting.figures import roc_folds_figure
@@ -175,7 +175,8 @@ def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[s
     assert run is not None
     config = yaml.safe_load(run.any_run.folder.config.read_text())
     total = sum(task.weight for task in comparison.tasks)
-    trained = [run.versions for label in comparison.members for run in comparison.fold_runs(label).values()]
+    trained = [run.environment for label in comparison.members for run in comparison.fold_runs(label).values()]
+    environment = environment_of(trained)
     return {
         "data": run.any_run.data_name,
         "images": len(found.images),
@@ -196,9 +197,10 @@ def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[s
         "intervals": {name: vars(one) for name, one in intervals.items()},
         "calibration": _calibration_facts(comparison),
         "files": evidence_files(tables),
-        "versions": versions_of(trained),
+        "versions": {name: value for name, value in environment.items() if name != "machine"},
         "unrecorded": sum(not one for one in trained),
         "evaluated": versions(),
+        "machine": environment.get("machine"),
     }
 
 
@@ -217,6 +219,7 @@ def _architecture(scored: Scored) -> dict[str, Any]:
         "width": run.size[1],
         "lambdas": list(run.lambdas),
         "alpha": config["model"]["attention"].get("alpha"),
+        "parameters": run.parameters,
         "epochs": trainer.get("max_epochs"),
         "batch_size": trainer.get("batch_size"),
         "optimizer": _plain(config["optim"]),

@@ -51,7 +51,7 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
             - ``versions``: That trained, by package, and ``git_commit``.
             - ``unrecorded``: Of how many fold runs they are not known.
             - ``evaluated``: As ``versions``, of what made tables, figures and intervals.
-            - ``machine``: In words.
+            - ``machine``: That trained, in words.
 
     Returns:
         Markdown: a table by section, then how many items have which status.

@@ -8,7 +8,7 @@ import yaml
 
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
-from liverattn.provenance import versions, versions_since
+from liverattn.provenance import environment_since, versions
 from liverattn.runs import RunFolder
 from liverattn.training.distributed import is_leader
 from liverattn.training.hardware import Hardware, choose_hardware
@@ -20,6 +20,7 @@ def begin(
     config: Mapping[str, Any],
     fingerprints: Mapping[str, str],
     parts: Mapping[str, Sequence[str]],
+    parameters: int,
     settings: TrainerSettings,
     fastest: Callable[[Hardware], Hardware],
 ) -> Hardware:
@@ -30,6 +31,7 @@ def begin(
         config: The composed configuration, plain.
         fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
         parts: image_ids of the cases to train on, held out and to select by.
+        parameters: Number of the network's.
         settings: Of the training loop.
         fastest: What to take in the place of the usual choice, where the settings leave it to a timing.
 
@@ -55,7 +57,8 @@ def begin(
         hardware = fastest(hardware)
     if is_leader():
         chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
-        run.update_record(**fingerprints, **chosen, versions=versions_since(record, versions()))
+        now = {**versions(), "machine": hardware.machine}
+        run.update_record(**fingerprints, **chosen, parameters=parameters, environment=environment_since(record, now))
         write_json(run.split, {"assignment": fingerprints["assignment"], **parts})
         with replacing(run.config) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -26,7 +26,7 @@ from liverattn.errors import InputError
 from liverattn.evaluation.scores import Task
 from liverattn.files import replacing, write_json
 from liverattn.models.classifier import LesionClassifier
-from liverattn.provenance import flat_parameters, versions
+from liverattn.provenance import flat_parameters
 from liverattn.reporting.figures import attention_figure, roc_figure
 from liverattn.runs import RunFolder, write_table
 from liverattn.tracking import MlflowTracking, Tracking
@@ -247,7 +247,7 @@ class FoldRun:
     def _upload(self, logger: Any, folder: Path, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         config = self.tracking.shared_config(self.config)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        write_json(folder / "environment.json", versions())
+        write_json(folder / "environment.json", self.run.record()["environment"])
         write_json(folder / "metrics.json", metrics)
         self.tracking.shared_predictions(predictions).to_parquet(folder / "predictions.parquet", index=False)
         files: dict[Path, str | None] = {path: None for path in sorted(folder.iterdir())}

@@ -2,10 +2,12 @@
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -54,6 +56,13 @@ class Hardware:
     channels_last: bool
     threads: int = field(default_factory=torch.get_num_threads)
 
+    @property
+    def machine(self) -> str:
+        """What computes, in words: model and number of threads, or of GPUs."""
+        if self.accelerator == "gpu":
+            return torch.cuda.get_device_name()
+        return f"{processor()}, {self.threads} threads"
+
     def autocast(self) -> torch.autocast:
         """What a forward pass runs in."""
         device = "cuda" if self.accelerator == "gpu" else "cpu"
@@ -80,6 +89,15 @@ def fits_on_gpu(cases: int, size: tuple[int, int]) -> bool:
     """
     memory: int = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     return 2 * cases * size[0] * size[1] <= RESIDENT_SHARE * memory
+
+
+def processor() -> str:
+    """Name of the processor, as far as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def choose_hardware(

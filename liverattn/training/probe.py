@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -16,7 +15,7 @@ import torch
 from liverattn.cuda_graphs import Tensors
 from liverattn.files import digest, write_json
 from liverattn.models.classifier import LesionClassifier
-from liverattn.training.hardware import Hardware
+from liverattn.training.hardware import Hardware, processor
 from liverattn.training.objective import attention_loss, output_loss
 from liverattn.training.optimization import SgdRecipe
 from liverattn.training.training_pass import TrainingPass
@@ -99,15 +98,6 @@ def candidates(usual: Hardware) -> list[Hardware]:
     if usual.accelerator == "cpu" and usual.threads > 1:
         made.append(replace(usual, threads=usual.threads // 2))
     return made
-
-
-def processor() -> str:
-    """Name of the processor, as far as the system knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 class _Stepper:

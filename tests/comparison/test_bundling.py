@@ -93,12 +93,13 @@ def check_single_run(outputs: Path) -> None:
 
 def check_versions(outputs: Path) -> None:
     run = find_runs(outputs / "runs")[0]
-    assert run.record()["versions"] == versions()
-    run.update_record(versions={"liverattn": "0.0.7", "torch": "1.0"})
+    environment = run.record()["environment"]
+    assert environment.pop("machine").endswith(" threads") and environment == versions()
+    run.update_record(environment={"liverattn": "0.0.7", "torch": "1.0"})
     other = bundle(one_run(run, None), "one", "run", outputs / "other")
     assert other.contents.versions == {"liverattn": "0.0.7", "torch": "1.0"}
     assert "version 0.0.7; made on" in other.card and "- torch 1.0\n" in other.card
-    run.update_record(versions={})
+    run.update_record(environment={})
     older = bundle(one_run(run, None), "one", "run", outputs / "other")
     assert "version not recorded; made on" in older.card and older.card.endswith("- not recorded\n")
 

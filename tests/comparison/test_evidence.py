@@ -90,14 +90,19 @@ def test_versions_are_those_of_the_runs(tmp_path: Path) -> None:
     facts = claim_facts(compared(tmp_path), [])
     assert facts["versions"] == {} and facts["unrecorded"] == 6 and facts["evaluated"] == versions()
     for run in others:
-        run.update_record(versions={"torch": "2.0", "git_commit": "abc"})
+        run.update_record(environment={"torch": "2.0", "git_commit": "abc"})
     facts = claim_facts(compared(tmp_path), [])
     assert facts["versions"]["torch"] == "2.0 (5 of 6 fold runs), not recorded (1 of 6 fold runs)"
     assert facts["unrecorded"] == 1
-    first.update_record(versions={"torch": "2.0", "git_commit": "def"})
+    first.update_record(environment={"torch": "2.0", "git_commit": "def"})
     facts = claim_facts(compared(tmp_path), [])
     assert facts["versions"] == {"torch": "2.0", "git_commit": "abc (5 of 6 fold runs), def (1 of 6 fold runs)"}
-    assert facts["unrecorded"] == 0
+    assert facts["unrecorded"] == 0 and facts["machine"] is None and facts["architectures"][0]["parameters"] is None
+    for run in (first, *others):
+        run.update_record(environment={"torch": "2.0", "machine": "a laptop, 2 threads"}, parameters=12)
+    facts = claim_facts(compared(tmp_path), [])
+    assert facts["machine"] == "a laptop, 2 threads" and facts["versions"] == {"torch": "2.0"}
+    assert facts["architectures"][0]["parameters"] == 12
 
 
 def test_runs_of_an_older_version_say_what_they_can(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_absent_facts_are_the_authors() -> None:
 
 def test_a_fact_that_is_absent_makes_its_item_partial() -> None:
     found = rows(claim_checklist(changed(machine=None)))
-    assert found[23][0] == IN_PART and found[23][1].endswith(f"Machine: {MISSING}.")
+    assert found[23][0] == IN_PART and found[23][1].endswith(f"Trained on: {MISSING}.")
     found = rows(claim_checklist(with_architecture(parameters=None)))
     assert found[22][0] == IN_PART and f"parameters {MISSING}" in found[22][1] and "6969225" in found[22][1]
     found = rows(claim_checklist(changed(calibration={})))
@@ -344,9 +344,9 @@ def test_software_is_that_of_the_training() -> None:
     trained = "liverattn 0.9.1, torch 2.14.1, git_commit e33e32b"
     evaluated = "liverattn 0.9.2, torch 2.14.1, git_commit c0ffee1"
     found = rows(claim_checklist(FACTS))[23]
-    assert found == (FILLED, f"Training: {trained}. Evaluation: {evaluated}. Machine: 2 cores, no GPU.")
+    assert found == (FILLED, f"Training: {trained}. Evaluation: {evaluated}. Trained on: 2 cores, no GPU.")
     found = rows(claim_checklist(changed(evaluated=FACTS["versions"], unrecorded=2)))[23]
-    assert found == (IN_PART, f"Training and evaluation: {trained}. Machine: 2 cores, no GPU.")
+    assert found == (IN_PART, f"Training and evaluation: {trained}. Trained on: 2 cores, no GPU.")
     status, text = rows(claim_checklist(changed(versions={})))[23]
     assert status == IN_PART and text.startswith(f"Training: {MISSING}. Evaluation: liverattn 0.9.2")
 
