@@ -96,7 +96,7 @@ def reducing(pixels: int, cells: int, reduction: Reduction) -> NDArray[np.float3
 @cache
 def coverage(pixels: int, cells: int) -> NDArray[np.float32]:
     """(cells, pixels): the share of each cell that each pixel covers; rows sum to 1, columns to cells / pixels."""
-    edges = np.arange(cells + 1) * (pixels / cells)
+    edges = np.arange(cells + 1) * pixels / cells  # in this order whole pixels are exact: no sliver of a neighbor
     pixel = np.arange(pixels)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return np.asarray(overlap.clip(min=0) * (cells / pixels), dtype=np.float32)

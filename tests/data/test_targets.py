@@ -71,6 +71,16 @@ def test_hand_computed_cells() -> None:
     np.testing.assert_array_equal(mask_to_grid(mask, (2, 1), "nearest"), [[1], [0]])
 
 
+@pytest.mark.parametrize(("width", "cells", "edge"), [(345, 21, 115), (690, 21, 230), (480, 22, 240), (240, 22, 120)])
+def test_a_box_that_ends_where_a_cell_does_touches_no_neighbor(width: int, cells: int, edge: int) -> None:
+    # width / cells times a number of cells rounds to a little less or more than the whole pixel where a cell ends.
+    next_cell = edge * cells // width
+    left, right = (boxes_to_mask(np.array([box]), (8, width)) for box in ([0, 0, edge, 8], [edge, 0, width, 8]))
+    expected = np.arange(cells) < next_cell
+    np.testing.assert_array_equal(mask_to_grid(left, (1, cells), "any")[0], expected)
+    np.testing.assert_array_equal(mask_to_grid(right, (1, cells), "any")[0], ~expected)
+
+
 def test_a_full_mask_gives_ones_and_an_empty_one_zeros() -> None:
     np.testing.assert_allclose(mask_to_grid(np.ones(SIZE, np.uint8), GRID), 1, atol=1e-6)
     for reduction in ("area", "any", "nearest"):
