@@ -66,11 +66,11 @@ def _point(
     if kind == "sensitivity":  # the positive case that must still be called, from the highest score down
         limit = np.sort(positive)[::-1][_needed(level, len(positive)) - 1]
         lower = observed[observed < limit]
-        threshold = (limit + lower[-1]) / 2 if len(lower) else limit
+        threshold = _between(lower[-1], limit) if len(lower) else limit
     else:  # the negative case that must not be called, from the lowest score up
         limit = np.sort(negative)[_needed(level, len(negative)) - 1]
         higher = observed[observed > limit]
-        threshold = (limit + higher[0]) / 2 if len(higher) else np.nextafter(limit, np.inf)
+        threshold = _between(limit, higher[0]) if len(higher) else np.nextafter(limit, np.inf)
     called, passed = int((positive >= threshold).sum()), int((negative < threshold).sum())
     return OperatingPoint(
         name,
@@ -80,6 +80,12 @@ def _point(
         len(positive),
         len(negative),
     )
+
+
+def _between(lower: float, higher: float) -> float:
+    """Their middle, above the lower one: of neighbors among floats, such as probabilities near 1, the higher one."""
+    middle = (lower + higher) / 2
+    return middle if middle > lower else higher
 
 
 def _needed(level: float, count: int) -> int:

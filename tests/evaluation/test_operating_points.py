@@ -32,6 +32,19 @@ def test_one_class_only_has_no_points() -> None:
     assert operating_points([1, 1, np.nan], [0.1, 0.2, 0.3]) == []
 
 
+def test_neighbors_among_floats_are_told_apart() -> None:
+    # The middle of these two rounds to the lower one, on which both rates hang.
+    low = 1 - 2**-52
+    high = float(np.nextafter(low, 1))
+    assert (low + high) / 2 == low
+    truth = np.repeat([0.0, 1.0], 10)
+    negatives, positives = [0.1] * 8 + [low, high], [low] + [high] * 9
+    found = {point.name: point for point in operating_points(truth, [*negatives, *positives])}
+    assert found["specificity_90"].threshold == found["sensitivity_90"].threshold == high
+    assert found["specificity_90"].specificity.value == found["sensitivity_90"].specificity.value == 0.9
+    assert found["sensitivity_90"].sensitivity.value == 0.9
+
+
 def test_all_scores_equal() -> None:
     found = {point.name: point for point in operating_points([0, 1], [0.5, 0.5])}
     assert found["sensitivity_90"].sensitivity.value == 1
