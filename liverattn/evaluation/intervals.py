@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from liverattn.evaluation.scores import Task, output_aucs, shows_lesion, task_aucs, weighted_score
+from liverattn.evaluation.crossvalidation import group_numbers
+from liverattn.evaluation.scores import Task, shows_lesion
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -212,10 +213,8 @@ def score_values(
     truth: NDArray[np.floating], score: NDArray[np.floating], tasks: Sequence[Task]
 ) -> Mapping[str, float]:
     """AUC of every output and task, and ``score`` (Eq. 4), of the cases as they are; NaN scores take no part."""
-    known = np.where(np.isnan(score), np.nan, truth)
-    filled = np.nan_to_num(score)
-    by_task = task_aucs(known, filled, tasks)
-    return {**output_aucs(known, filled, tasks), **by_task, SCORE: weighted_score(by_task, tasks)}
+    whole = group_numbers(truth, score, np.zeros(len(truth), np.int64), tasks)
+    return {name: float(values[0]) for name, values in {**whole.outputs, **whole.tasks, SCORE: whole.score}.items()}
 
 
 def _mean_of_defined(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
+from liverattn.evaluation.comparisons import bootstrap_tests
 from liverattn.evaluation.intervals import bootstrap_scores, bootstrap_statistic, patient_draws, weighted_aucs, wilson
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 
@@ -118,6 +119,20 @@ def test_missing_predictions_and_undefined_tasks() -> None:
     assert found["lesion"].value == 1
     assert math.isnan(found["malignancy"].value)
     assert found["score"].value == 1
+
+
+def test_conditional_outputs_do_not_need_a_prediction_of_the_lesion() -> None:
+    # Of lesion images only, the AUC of lesion is undefined: it has no copy, and the others keep theirs.
+    random = np.random.default_rng(0)
+    truth = np.column_stack([np.ones(40), random.integers(0, 2, 40)]).astype(float)
+    score = np.column_stack([np.full(40, np.nan), truth[:, 1] + random.normal(size=40)])
+    tasks = (Task("lesion", ("lesion",), 0.6, False), Task("malignancy", ("malignancy",), 0.4, True))
+    found = bootstrap_scores(truth, score, np.arange(40), tasks, draws=50)
+    assert math.isnan(found["lesion"].value)
+    assert found["malignancy"].value == found["score"].value == roc_auc_score(truth[:, 1], score[:, 1])
+    assert found["malignancy"].low < found["malignancy"].value < found["malignancy"].high
+    difference = bootstrap_tests(truth, score, -score, np.arange(40), tasks, draws=50)["malignancy"]
+    assert difference.difference == pytest.approx(2 * found["malignancy"].value - 1)
 
 
 def test_any_statistic_has_an_interval_over_patients() -> None:
