@@ -56,13 +56,19 @@ def one_run(run: RunFolder, protocol: str | None) -> Comparison:
         protocol: Whose copies are meant; None: the run's own.
 
     Raises:
-        InputError: It is not finished, or did not serve that protocol.
+        InputError: It is not finished, did not serve that protocol, or kept no copies for it: with an inner split, what
+            the held-out fold would have chosen is scored from the recorded outputs, but its weights are gone.
     """
     if not run.is_finished:
         raise InputError(f"{run.path} is not the folder of a finished fold run.")
     (architecture,) = group_architectures(finished_runs(run.path))
     found = architecture.any_run
-    chosen = protocol or ("inner" if found.is_inner else "paper")
+    chosen = protocol or str(yaml.safe_load(run.config.read_text())["protocol"]["name"])
+    if chosen == "paper" and found.is_inner:
+        raise InputError(
+            f"{run.path} kept the copies that its inner split chose, not those that protocol=paper would choose. "
+            "Choose protocol=inner or protocol=last."
+        )
     if chosen == "inner" and not found.is_inner:
         raise InputError(f"{run.path} was trained without an inner split. Choose protocol=paper or protocol=last.")
     held_out = join(read_folds(architecture, [found.cell], inner=found.is_inner))

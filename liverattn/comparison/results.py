@@ -94,7 +94,7 @@ class Comparison:
     def fold_runs(self, label: str) -> dict[Cell, FinishedRun]:
         """Those of an architecture that the shown numbers are over.
 
-        A single run with an inner split is asked for its other protocols, too.
+        A single run with an inner split is asked for protocol=last, too.
         """
         (one,) = (scored.architecture for scored in self.ranking if scored.label == label)
         assert one is not None

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from liverattn.provenance import versions
 from liverattn.runs import RunFolder, find_runs
 from liverattn.training.copies import read_copy, read_last
 from tests.conftest import Result
+from tests.finished_runs import Cohort, write_run
 
 Command = Callable[..., Result]
 
+SMALL = Cohort(counts=(4, 0, 0, 0, 2, 2), repeats=1, folds=2)
 FOLDS, MIRROR = ("protocol.folds=2", "protocol.repeats=1"), "model.mirror=true"
 
 
@@ -102,6 +105,23 @@ def check_versions(outputs: Path) -> None:
     run.update_record(environment={})
     older = bundle(one_run(run, None), "one", "run", outputs / "other")
     assert "version not recorded; made on" in older.card and older.card.endswith("- not recorded\n")
+
+
+@pytest.mark.parametrize("asked", ["paper", None])
+def test_copies_that_were_not_kept_are_refused(asked: str | None, tmp_path: Path) -> None:
+    # The checkpoints of a run with an inner split are those of protocol=inner, whatever else is scored.
+    named: dict[str, Any] = {"protocol.name": "paper"}
+    run = write_run(tmp_path, "a", SMALL, inner_folds=4, **named)
+    with pytest.raises(InputError, match=r"not those that protocol=paper would choose\. Choose protocol=inner or"):
+        one_run(run, asked)
+    assert one_run(run, "inner").protocol == "inner" and one_run(run, "last").protocol == "last"
+
+
+@pytest.mark.parametrize(("name", "inner_folds"), [("paper", None), ("last", None), ("inner", 4), ("last", 4)])
+def test_a_run_is_bundled_by_its_own_protocol(name: str, inner_folds: int | None, tmp_path: Path) -> None:
+    named: dict[str, Any] = {"protocol.name": name}
+    run = write_run(tmp_path, "a", SMALL, inner_folds=inner_folds, **named)
+    assert one_run(run, None).protocol == name
 
 
 def check_without_checkpoints(outputs: Path, command: Command) -> None:
