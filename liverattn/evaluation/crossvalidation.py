@@ -151,12 +151,13 @@ def average_probabilities(
 
     Args:
         members: M arrays (n, K) of probabilities, NaN where a member has no copy of the task: so is the ensemble there.
-        weights: (M,) adding up to 1.
+        weights: (M,) adding up to 1; what a member of weight 0 lacks is not missed.
 
     Returns:
         (n, K) float64.
     """
-    return np.asarray(np.tensordot(weights, np.stack(members).astype(np.float64), axes=1))
+    counted = [member for member, weight in zip(members, weights, strict=True) if weight > 0]
+    return np.asarray(np.tensordot(weights[weights > 0], np.stack(counted).astype(np.float64), axes=1))
 
 
 def ranked(scores: Mapping[str, float]) -> list[str]:

@@ -168,6 +168,8 @@ def test_probabilities_are_averaged_by_weight() -> None:
     assert averaged[0, 0] == pytest.approx(0.3)
     assert math.isnan(averaged[0, 1])  # a member without a copy: no ensemble either
     assert averaged.dtype == np.float64
+    alone = average_probabilities(members, np.array([1.0, 0.0]))
+    np.testing.assert_array_equal(alone, members[0])  # what does not count is not missed
 
 
 probabilities = st.lists(st.floats(0, 1), min_size=6, max_size=6)
