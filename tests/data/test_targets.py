@@ -87,11 +87,11 @@ def test_a_full_mask_gives_ones_and_an_empty_one_zeros() -> None:
         np.testing.assert_array_equal(mask_to_grid(np.zeros(SIZE, np.uint8), GRID, reduction), np.zeros(GRID))
 
 
-@pytest.mark.parametrize(("side", "lost"), [(15, 0.79), (20, 0.59)])
+@pytest.mark.parametrize(("side", "lost"), [(15, 0.79), (20, 0.61)])
 def test_nearest_loses_most_small_lesions_and_area_none(side: int, lost: float) -> None:
     drawn = squares(side)
     nearest = np.mean([not mask_to_grid(mask, GRID, "nearest").any() for mask in drawn])
-    assert nearest == pytest.approx(lost, abs=0.06)
+    assert nearest == pytest.approx(lost, abs=0.03)
     area = np.array([mask_to_grid(mask, GRID) for mask in drawn])
     np.testing.assert_allclose(area.sum(axis=(1, 2)) * (240 / 8) * (345 / 11), side**2, rtol=1e-4)
     assert area.max() < 0.5  # a threshold of one half would lose all of them
