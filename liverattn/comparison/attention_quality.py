@@ -10,7 +10,7 @@ from liverattn.comparison.explained import Explained
 from liverattn.comparison.groups import Mask, thirds_by_size
 from liverattn.comparison.numbers import interval_number
 from liverattn.data.manifest import LESION_TYPES
-from liverattn.evaluation.intervals import Interval, bootstrap_statistic, wilson
+from liverattn.evaluation.intervals import Interval, bootstrap_statistic, rate_interval
 from liverattn.reporting.results import Number, ResultTable, Row
 
 Floats = NDArray[np.floating]
@@ -19,8 +19,8 @@ MEASURES = {"energy": "energy in boxes", "lift": "lift", "average_precision": "a
 DIFFUSENESS = {"peak": "max sigmoid(s)", "entropy": "entropy"}
 FEWEST = 5  # images that are drawn again: of fewer, an interval would be too narrow
 WHAT_INTERVALS_ARE = (
-    "In parentheses: 95 % intervals. Of rates Wilson's, which take images as independent; of other numbers percentiles "
-    f"over 2000 draws of patients with replacement, and none for fewer than {FEWEST} images."
+    "In parentheses: 95 % intervals. Of rates Wilson's, wider where a patient's images are alike; of other numbers "
+    f"percentiles over 2000 draws of patients with replacement, and none for fewer than {FEWEST} images."
 )
 UNDEFINED = Number(float("nan"))
 
@@ -79,10 +79,9 @@ def _sections(boxed: pd.DataFrame) -> list[list[tuple[str, Mask]]]:
 
 
 def _quality(cases: pd.DataFrame) -> list[int | Number]:
-    pointing = cases["pointing"].dropna()
     return [
         len(cases),
-        interval_number(wilson(int(pointing.sum()), len(pointing))),
+        interval_number(rate_interval(cases["pointing"], cases["patient_id"])),
         Number(float(cases["chance"].mean())),
         *(
             interval_number(mean_interval(cases[name], cases["patient_id"]), digits=1 if name == "lift" else 2)

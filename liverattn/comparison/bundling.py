@@ -237,7 +237,7 @@ def _points(comparison: Comparison, scores: OutOfFold) -> dict[str, tuple[PointP
     found = {}
     for k, output in enumerate(comparison.outputs):
         rows = shown if conditional[output] else np.ones_like(shown)
-        points = operating_points(scores.truth[rows, k], scores.probability[rows, k])
+        points = operating_points(scores.truth[rows, k], scores.probability[rows, k], scores.patients[rows])
         found[output] = tuple(
             PointPart(
                 name=point.name,

@@ -12,7 +12,7 @@ from liverattn.comparison.held_out import HeldOut, OutOfFold, out_of_fold
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.calibration import calibration_line, net_benefit, reliability, temperature, tempered
-from liverattn.evaluation.intervals import Interval, wilson
+from liverattn.evaluation.intervals import Interval, rate_interval
 from liverattn.evaluation.operating_points import POINT_NAMES, WANTED, operating_points
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.reporting.probability_figures import CalibrationPanel, DecisionPanel
@@ -96,8 +96,8 @@ def calibration_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
     columns = ["output", "architecture", "images", "positive", "Brier", "ECE", "slope", "intercept", "T"]
     notes = [
         "One probability per image, averaged over repeats. In parentheses 95 % intervals: of Brier over 2 000 draws of "
-        "patients, of slope and intercept Wald's. Slope: 1 is right, below 1 too extreme; intercept (at slope 1): 0 is "
-        "right, below 0 too high.",
+        "patients, of slope and intercept Wald's, wider where a patient's images are alike. Slope: 1 is right, below 1 "
+        "too extreme; intercept (at slope 1): 0 is right, below 0 too high.",
         "ECE: over ten bins of equally many images. Few images make it too large, and drawing among them makes it "
         "larger still: there is no interval.",
         f"T: temperature, median over fold runs; {fitted_on(rows[-1], protocol)} Brier and ECE at T: of the "
@@ -123,7 +123,8 @@ def _calibration(scored: Scored, protocol: str, output: str) -> list[int | Numbe
     found = out_of_fold(held_out, protocol)
     part = judged(found, found.probability, scored.tasks, output)
     known = ~np.isnan(part.truth) & ~np.isnan(part.probability)
-    curve, line = reliability(part.truth, part.probability), calibration_line(part.truth, part.probability)
+    curve = reliability(part.truth, part.probability)
+    line = calibration_line(part.truth, part.probability, found.patients)
     value, after = _tempered(scored, protocol, output)
     curve_after = reliability(part.truth, after)
     slope, intercept = (NOWHERE, NOWHERE) if line is None else (line.slope, line.intercept)
@@ -175,7 +176,7 @@ def operating_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
         f"The threshold that reaches the wanted rate with the best other rate, median over fold runs; "
         f"{fitted_on(rows[-1], protocol)}",
         "What it reaches on the held-out images: mean over repeats, Wilson's 95 % intervals for as many images as "
-        "there are, not for images times repeats, taken as independent.",
+        "there are, not for images times repeats, wider where a patient's images are alike.",
     ]
     columns = ["output", "architecture", "wanted", "threshold", "sensitivity (95 %)", "specificity (95 %)"]
     return ResultTable("operating_points", f"Operating points, protocol {protocol}", columns, made, notes)
@@ -200,9 +201,8 @@ def _operating(scored: Scored, protocol: str, output: str) -> Iterator[list[str 
 
 def _rate(held_out: HeldOut, right: Floats) -> Interval:
     """Share of right calls of (n,) 0, 1 or NaN (takes no part), each image once with its mean over repeats."""
-    by_image = _per_image(held_out, right)
-    shares = by_image[~np.isnan(by_image)]
-    return wilson(float(shares.sum()), len(shares))
+    patients = held_out.keys.groupby("image_id")["patient_id"].first()
+    return rate_interval(_per_image(held_out, right), patients)
 
 
 def calibration_panels(scored: Scored, protocol: str) -> list[CalibrationPanel]:
@@ -210,7 +210,7 @@ def calibration_panels(scored: Scored, protocol: str) -> list[CalibrationPanel]:
     found, panels = out_of_fold(scored.held_out[protocol == "inner"], protocol), []
     for output in _outputs(scored.tasks):
         part = judged(found, found.probability, scored.tasks, output)
-        if (curve := reliability(part.truth, part.probability)) is not None:
+        if (curve := reliability(part.truth, part.probability, found.patients)) is not None:
             observed, low, high = np.array([(one.value, one.low, one.high) for one in curve.observed]).T
             panels.append(CalibrationPanel(output, curve.predicted, observed, low, high, curve.brier))
     return panels

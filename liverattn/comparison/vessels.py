@@ -20,7 +20,7 @@ from liverattn.comparison.groups import Mask
 from liverattn.comparison.numbers import interval_number
 from liverattn.data.sources.phantom import PhantomSource, prepared_vessels
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
-from liverattn.evaluation.intervals import Interval, bootstrap_statistic, wilson
+from liverattn.evaluation.intervals import Interval, bootstrap_statistic, rate_interval
 from liverattn.evaluation.vessels import VesselAttention, vessel_attention
 from liverattn.reporting.results import Cell, Number, ResultTable, Row
 
@@ -141,11 +141,10 @@ def _by_call(seen: OnVessels, is_called: Mask) -> list[Row]:
 def _numbers(seen: OnVessels, chosen: Mask) -> list[Cell]:
     attention, patients = seen.attention, seen.patients[chosen]
     hit, energy, share = attention.hit[chosen], attention.energy[chosen], attention.share[chosen]
-    hits = hit[~np.isnan(hit)]
     ratio = bootstrap_statistic(lambda drawn: (drawn @ energy) / (drawn @ share), patients)
     return [
         int(chosen.sum()),
-        interval_number(wilson(int(hits.sum()), len(hits))),
+        interval_number(rate_interval(hit, patients)),
         *(Number(float(pd.Series(values[chosen]).mean())) for values in (attention.share, attention.elsewhere)),
         interval_number(mean_interval(energy, patients), 3),
         interval_number(with_enough(ratio, len(energy))),

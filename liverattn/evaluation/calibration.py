@@ -1,14 +1,16 @@
 """Are probabilities what they say, and what is acting on them worth? Pure functions on arrays."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
+from scipy.stats import norm
 from sklearn.metrics import brier_score_loss
 
-from liverattn.evaluation.intervals import Interval, wilson
+from liverattn.evaluation.intervals import LEVEL, Interval, inflation, rate_interval
 
 BINS = 10
 FEWEST = 5  # cases of a bin
@@ -33,12 +35,15 @@ class Reliability:
     error: float
 
 
-def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> Reliability | None:
+def reliability(
+    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *, bins: int = BINS
+) -> Reliability | None:
     """Compare probabilities with what came true, in bins of equally many cases, but for ties.
 
     Args:
         truth: (n,) 0, 1 or NaN (left out).
         probability: (n,) in [0, 1]; NaN is left out.
+        patients: (n,) whom each case shows; None: each another one.
         bins: At most; fewer where a bin would have less than 5 cases.
 
     Returns:
@@ -46,7 +51,7 @@ def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> R
     """
     labels, values = np.asarray(truth, dtype=np.float64), np.asarray(probability, dtype=np.float64)
     known = ~np.isnan(labels) & ~np.isnan(values)
-    labels, values = labels[known], values[known]
+    labels, values, people = labels[known], values[known], _people(patients, known)
     count = min(bins, len(values) // FEWEST)
     if count < 2:
         return None
@@ -58,7 +63,7 @@ def reliability(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> R
     cases = np.array([len(part) for part in parts])
     return Reliability(
         predicted=predicted,
-        observed=tuple(wilson(int(labels[part].sum()), len(part)) for part in parts),
+        observed=tuple(rate_interval(labels[part], people[part]) for part in parts),
         cases=cases,
         error=float(np.abs(differences) @ cases / cases.sum()),
         brier=float(brier_score_loss(labels, values, pos_label=1)),
@@ -70,7 +75,7 @@ class CalibrationLine:
     """Logistic recalibration (Cox 1958): logit P(truth) = intercept + slope * logit(probability).
 
     Attributes:
-        slope: With its 95 % interval (Wald); 1 is right, below 1 the probabilities are too extreme.
+        slope: With its 95 % interval (Wald's, but of patients); 1 is right, below 1 the probabilities are too extreme.
         intercept: Of the line with slope 1 (calibration in the large), with its interval; 0 is right, below 0 they are
             too high.
     """
@@ -79,12 +84,17 @@ class CalibrationLine:
     intercept: Interval
 
 
-def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLine | None:
+def calibration_line(
+    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None
+) -> CalibrationLine | None:
     """Fit the line by statsmodels' logistic regression.
+
+    Its variances grow by :func:`~liverattn.evaluation.intervals.inflation`, of the cases' influence on a coefficient.
 
     Args:
         truth: (n,) 0, 1 or NaN (left out).
         probability: (n,) in (0, 1); NaN is left out.
+        patients: (n,) whom each case shows; None: each another one.
 
     Returns:
         None where a class is absent, all probabilities are equal, or they separate the classes, so that no line fits.
@@ -92,7 +102,7 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLin
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
-    labels, logits = _known_logits(truth, probability)
+    labels, logits, known = _known_logits(truth, probability)
     if not 0 < labels.sum() < len(labels) or np.ptp(logits) == 0 or _separates(labels, logits):
         return None
     try:
@@ -101,11 +111,20 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike) -> CalibrationLin
             level = sm.GLM(labels, np.ones((len(labels), 1)), family=sm.families.Binomial(), offset=logits).fit()
     except PerfectSeparationError:
         return None
-    slope, intercept = line.conf_int()[1], level.conf_int()[0]
-    return CalibrationLine(
-        slope=Interval(float(line.params[1]), float(slope[0]), float(slope[1])),
-        intercept=Interval(float(level.params[0]), float(intercept[0]), float(intercept[1])),
-    )
+    people = _people(patients, known)
+    return CalibrationLine(slope=_wald(line, 1, people), intercept=_wald(level, 0, people))
+
+
+def _wald(fit: Any, k: int, people: NDArray[Any]) -> Interval:
+    """Of a fitted model's coefficient k."""
+    influence = (fit.model.exog * fit.resid_response[:, None]) @ fit.cov_params()[:, k]
+    value = float(fit.params[k])
+    half = norm.isf((1 - LEVEL) / 2) * float(fit.bse[k]) * inflation(influence, people) ** 0.5
+    return Interval(value, value - half, value + half)
+
+
+def _people(patients: ArrayLike | None, known: NDArray[np.bool_]) -> NDArray[Any]:
+    return (np.arange(len(known)) if patients is None else np.asarray(patients))[known]
 
 
 def _separates(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> bool:
@@ -123,7 +142,7 @@ def temperature(truth: ArrayLike, probability: ArrayLike) -> float:
     Returns:
         In [0.05, 20]; above 1 the probabilities were too extreme. NaN where a class is absent.
     """
-    labels, logits = _known_logits(truth, probability)
+    labels, logits, _ = _known_logits(truth, probability)
     if not 0 < labels.sum() < len(labels):
         return float("nan")
 
@@ -166,10 +185,12 @@ def net_benefit(truth: ArrayLike, probability: ArrayLike, thresholds: ArrayLike)
     return np.asarray(benefit if known.any() else np.full(len(limits), np.nan))
 
 
-def _known_logits(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _known_logits(
+    truth: ArrayLike, probability: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     labels, values = np.asarray(truth, dtype=np.float64), np.asarray(probability, dtype=np.float64)
     known = ~np.isnan(labels) & ~np.isnan(values)
-    return labels[known], logit(_inside(values[known]))
+    return labels[known], logit(_inside(values[known])), known
 
 
 def _inside(probability: ArrayLike) -> NDArray[np.float64]:

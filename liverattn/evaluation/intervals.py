@@ -31,21 +31,70 @@ class Interval:
     high: float
 
 
-def wilson(successes: float, trials: int, level: float = LEVEL) -> Interval:
-    """A rate with Wilson's interval (Wilson 1927), by statsmodels.
+def rate_interval(right: ArrayLike, patients: ArrayLike | None = None, level: float = LEVEL) -> Interval:
+    r"""A rate with Wilson's interval (Wilson 1927, by statsmodels) for as many trials as its images are worth.
+
+    Images of one patient resemble each other, so n of them are worth :math:`n / D` independent ones (Rao and Scott
+    1992), with D of :func:`inflation`. Where that cannot be told, because all are right or wrong or of one patient,
+    a patient's images are taken to be alike: n are worth
+    :math:`n^2 / \sum n_i^2`, with :math:`n_i` of patient i.
 
     Args:
-        successes: Of the trials; a fraction where each trial is a mean over repeats.
-        trials: 0: everything is NaN.
+        right: (n,) 0 or 1, or in between where each is a mean over repeats; NaN is left out. Of none, all is NaN.
+        patients: (n,) whom each image shows; None: each another one, which is Wilson's own interval.
         level: Coverage.
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    if trials == 0:
+    found = np.asarray(right, dtype=np.float64)
+    known = ~np.isnan(found)
+    found, worth = found[known], 1.0
+    if not len(found):
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = proportion_confint(successes, trials, alpha=1 - level, method="wilson")
-    rate = successes / trials  # in its last digits, a limit of 0 or 1 can lie on the wrong side of it
+    successes, trials = float(found.sum()), len(found)
+    rate = successes / trials
+    if patients is not None:
+        who = np.asarray(patients)[known]
+        factor = inflation(found - rate, who, level)
+        _, images = np.unique(who, return_counts=True)
+        worth = trials / float((images**2).sum()) if np.isnan(factor) else 1 / factor
+    low, high = proportion_confint(successes * worth, trials * worth, alpha=1 - level, method="wilson")
+    # In its last digits, a limit of 0 or 1 can lie on the wrong side of the rate.
     return Interval(rate, min(max(0.0, float(low)), rate), max(min(1.0, float(high)), rate))
+
+
+def inflation(influence: ArrayLike, patients: ArrayLike, level: float = LEVEL) -> float:
+    r"""By what the variance of a mean over images grows because patients have several.
+
+    The clustered variance over that of independent images, with :math:`u` the n deviations and :math:`U_i` their sums
+    over the images of patient i, of I patients:
+
+    .. math::
+        D = \max\left(1, \frac{I \, (n - 1) \sum U_i^2}{(I - 1) \, n \sum u^2}\right) \frac{t_{I - 1}^2}{t_{n - 1}^2}
+
+    The quantiles are there because I patients tell the variance only with I - 1 degrees of freedom (Korn and Graubard
+    1998). Where each patient has one image D is 1. A ratio below 1 is noise: a patient's images are no less alike than
+    those of different patients.
+
+    Args:
+        influence: (n,) deviations, their sum 0.
+        patients: (n,) whom each image shows.
+        level: Coverage that is meant, for the quantiles.
+
+    Returns:
+        At least 1; NaN where several images are of one patient only, or all deviations are 0.
+    """
+    deviations = np.asarray(influence, dtype=np.float64)
+    _, person = np.unique(np.asarray(patients), return_inverse=True)
+    sums = np.bincount(person, deviations)
+    people, images, square = len(sums), len(deviations), float(deviations @ deviations)
+    if people == images:
+        return 1.0
+    if people < 2 or square == 0:
+        return float("nan")
+    ratio = people / (people - 1) * float(sums @ sums) / (images / (images - 1) * square)
+    wider = student.ppf((1 + level) / 2, people - 1) / student.ppf((1 + level) / 2, images - 1)
+    return float(max(1.0, ratio) * wider**2)
 
 
 def patient_draws(patients: ArrayLike, strata: ArrayLike, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float32]:

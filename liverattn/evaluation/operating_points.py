@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from liverattn.evaluation.intervals import Interval, wilson
+from liverattn.evaluation.intervals import Interval, rate_interval
 
 WANTED: tuple[tuple[Literal["sensitivity", "specificity"], float], ...] = (
     ("sensitivity", 0.90),
@@ -25,8 +25,8 @@ class OperatingPoint:
     Attributes:
         name: Such as ``sensitivity_90``.
         threshold: A case is called positive where the probability is at least this.
-        sensitivity: With Wilson's interval.
-        specificity: With Wilson's interval.
+        sensitivity: With its interval.
+        specificity: With its interval.
         positives: Cases.
         negatives: Cases.
     """
@@ -39,7 +39,7 @@ class OperatingPoint:
     negatives: int
 
 
-def operating_points(truth: ArrayLike, score: ArrayLike) -> list[OperatingPoint]:
+def operating_points(truth: ArrayLike, score: ArrayLike, patients: ArrayLike | None = None) -> list[OperatingPoint]:
     """The points of :data:`WANTED` for one output; none where a class is absent.
 
     Of all thresholds that reach the wanted rate, the one with the best other rate is taken. It lies in the middle
@@ -48,20 +48,25 @@ def operating_points(truth: ArrayLike, score: ArrayLike) -> list[OperatingPoint]
     Args:
         truth: (n,) 0, 1 or NaN (left out).
         score: (n,) probabilities; NaN is left out.
+        patients: (n,) whom each case shows, for the intervals; None: each another one.
     """
     labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
     known = ~np.isnan(labels) & ~np.isnan(values)
-    positive, negative = values[known & (labels == 1)], values[known & (labels == 0)]
+    is_positive, is_negative = known & (labels == 1), known & (labels == 0)
+    positive, negative = values[is_positive], values[is_negative]
     if not len(positive) or not len(negative):
         return []
-    return [
-        _point(name, kind, level, positive, negative) for name, (kind, level) in zip(POINT_NAMES, WANTED, strict=True)
-    ]
+    points = []
+    for name, (kind, level) in zip(POINT_NAMES, WANTED, strict=True):
+        threshold = _threshold(kind, level, positive, negative)
+        called = (values >= threshold).astype(np.float64)
+        sensitivity = rate_interval(np.where(is_positive, called, np.nan), patients)
+        specificity = rate_interval(np.where(is_negative, 1 - called, np.nan), patients)
+        points.append(OperatingPoint(name, threshold, sensitivity, specificity, len(positive), len(negative)))
+    return points
 
 
-def _point(
-    name: str, kind: str, level: float, positive: NDArray[np.float64], negative: NDArray[np.float64]
-) -> OperatingPoint:
+def _threshold(kind: str, level: float, positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     observed = np.unique(np.concatenate([positive, negative]))
     if kind == "sensitivity":  # the positive case that must still be called, from the highest score down
         limit = np.sort(positive)[::-1][_needed(level, len(positive)) - 1]
@@ -71,15 +76,7 @@ def _point(
         limit = np.sort(negative)[_needed(level, len(negative)) - 1]
         higher = observed[observed > limit]
         threshold = _between(limit, higher[0]) if len(higher) else np.nextafter(limit, np.inf)
-    called, passed = int((positive >= threshold).sum()), int((negative < threshold).sum())
-    return OperatingPoint(
-        name,
-        float(threshold),
-        wilson(called, len(positive)),
-        wilson(passed, len(negative)),
-        len(positive),
-        len(negative),
-    )
+    return float(threshold)
 
 
 def _between(lower: float, higher: float) -> float:

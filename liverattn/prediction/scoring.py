@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liverattn.evaluation.calibration import reliability
-from liverattn.evaluation.intervals import Interval, bootstrap_scores, wilson
+from liverattn.evaluation.intervals import Interval, bootstrap_scores, rate_interval
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.prediction.job import PredictionJob
 from liverattn.reporting.figures import RocPanel, roc_figure
@@ -54,10 +54,13 @@ class Scored:
         for k, output in enumerate(self.outputs):
             if output in thresholds:
                 called, truth = self.probability[:, k] >= thresholds[output], self.truth[:, k]
-                hits = wilson(int(called[truth == 1].sum()), int((truth == 1).sum()))
-                passed = wilson(int((~called[truth == 0]).sum()), int((truth == 0).sum()))
+                hits = rate_interval(np.where(truth == 1, called, np.nan), self.patients)
+                passed = rate_interval(np.where(truth == 0, ~called, np.nan), self.patients)
                 rows.append(TableRow([output, Number(thresholds[output]), _number(hits), _number(passed)]))
-        note = "Thresholds are the bundle's; in parentheses Wilson's 95 % intervals, which take images as independent."
+        note = (
+            "Thresholds are the bundle's; in parentheses Wilson's 95 % intervals, wider where a patient's images "
+            "are alike."
+        )
         title = f"At {point} (95 % interval)"
         return ResultTable("rates", title, ["output", "threshold", "sensitivity", "specificity"], rows, [note])
 
@@ -68,7 +71,7 @@ class Scored:
         roc_figure([RocPanel(task.name, {o: columns[o] for o in task.outputs}) for task in self.tasks], roc)
         panels = []
         for output, (truth, probability) in columns.items():
-            found = reliability(truth, probability)
+            found = reliability(truth, probability, self.patients)
             if found is not None:
                 observed, low, high = np.array([[one.value, one.low, one.high] for one in found.observed]).T
                 panels.append(CalibrationPanel(output, found.predicted, observed, low, high, found.brier))

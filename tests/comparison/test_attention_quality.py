@@ -11,7 +11,7 @@ from liverattn.comparison.attention_quality import attention_table, mean_interva
 from liverattn.comparison.explained import Explained, explain
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.subjects import one_run
-from liverattn.evaluation.intervals import Interval, wilson
+from liverattn.evaluation.intervals import Interval, rate_interval
 from liverattn.reporting.results import Number, ResultTable
 from tests.comparison.explained_runs import CLINIC, data, recorded_run
 
@@ -44,7 +44,7 @@ def test_numbers_are_means_over_the_cases(explained: Explained) -> None:
     cases = pd.concat([explained.table, explained.quality("lesion")], axis=1)
     cysts, found = cases[cases["type"] == "cyst"], cells(attention_table(explained), "cyst")
     assert found["maximum in a box"].mean == cysts["pointing"].mean()
-    assert found["maximum in a box"].deviations["high"] == wilson(int(cysts["pointing"].sum()), len(cysts)).high
+    assert found["maximum in a box"].deviations["high"] == rate_interval(cysts["pointing"]).high
     for column, measure in {
         "energy in boxes": "energy",
         "lift": "lift",

@@ -10,7 +10,7 @@ import pytest
 from liverattn.comparison.explained import Explained, explain
 from liverattn.comparison.subjects import one_run
 from liverattn.comparison.vessels import difference, known_vessels, on_vessels, vessel_table
-from liverattn.evaluation.intervals import wilson
+from liverattn.evaluation.intervals import rate_interval
 from liverattn.reporting.results import Number, ResultTable
 from tests.comparison.explained_runs import data, recorded_run
 from tests.finished_runs import TWO_TASKS, Cohort
@@ -56,7 +56,7 @@ def test_counts_by_hand(explained: Explained) -> None:
     assert table is not None
     called, other = row(table, "called lesion (false positives)"), row(table, "not called (true negatives)")
     assert called["maximum on a vessel"].mean == 0.8 and other["maximum on a vessel"].mean == 0.2
-    assert called["maximum on a vessel"].deviations["low"] == wilson(8, 10).low
+    assert called["maximum on a vessel"].deviations["low"] == rate_interval([1] * 8 + [0] * 2).low
     assert called["by chance"].mean == pytest.approx(0.8 * 2 / 24)
     # The same point lies on a vessel of 9 of the 19 others where the image has one itself, else of 10.
     assert called["by chance, in liver"].mean == pytest.approx((8 * 9 / 19 + 2 * 10 / 19) / 10)

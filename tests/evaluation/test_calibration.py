@@ -117,3 +117,22 @@ def test_net_benefit_by_hand() -> None:
     np.testing.assert_allclose(everybody, 0.3 - 0.7 / 4)
     assert net_benefit(truth, np.zeros(10), [0.2]) == 0
     assert np.isnan(net_benefit([np.nan], [0.5], [0.2])).all()
+
+
+def test_a_line_of_patients_with_several_images_is_as_wide_as_their_clusters_are() -> None:
+    import statsmodels.api as sm
+
+    random = np.random.default_rng(0)
+    patients = np.repeat(np.arange(80), 5)
+    logits = np.repeat(random.normal(size=80), 5)
+    truth = (random.random(400) < 1 / (1 + np.exp(-logits - np.repeat(random.normal(size=80), 5)))).astype(float)
+    probability = 1 / (1 + np.exp(-logits))
+    alone, found = calibration_line(truth, probability), calibration_line(truth, probability, patients)
+    assert alone is not None and found is not None
+    assert calibration_line(truth, probability, np.arange(400)) == alone
+    # The sandwich of clusters over that of images, by statsmodels, whose correction has coefficients in it.
+    model = sm.GLM(truth, sm.add_constant(logits), family=sm.families.Binomial())
+    clustered = model.fit(cov_type="cluster", cov_kwds={"groups": patients}).bse[1]
+    ratio = (found.slope.high - found.slope.low) / (alone.slope.high - alone.slope.low)
+    assert ratio == pytest.approx(clustered / model.fit(cov_type="HC0").bse[1], rel=0.02)
+    assert ratio > 1.2 and found.slope.value == alone.slope.value

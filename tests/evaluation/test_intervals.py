@@ -3,21 +3,73 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from liverattn.evaluation.comparisons import bootstrap_tests
-from liverattn.evaluation.intervals import bootstrap_scores, bootstrap_statistic, patient_draws, weighted_aucs, wilson
+from liverattn.evaluation.intervals import (
+    bootstrap_scores,
+    bootstrap_statistic,
+    inflation,
+    patient_draws,
+    rate_interval,
+    weighted_aucs,
+)
 from liverattn.evaluation.scores import PAPER_TASKS, Task
 
 
 def test_wilson_by_hand() -> None:
     # (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) for 9 of 10, z = 1.959964
-    found = wilson(9, 10)
+    found = rate_interval([1] * 9 + [0, math.nan])
     assert found.value == 0.9
     assert found.low == pytest.approx(0.5958, abs=1e-4)
     assert found.high == pytest.approx(0.9821, abs=1e-4)
-    assert math.isnan(wilson(0, 0).value)
-    assert wilson(0, 5).low == 0
+    assert math.isnan(rate_interval([math.nan]).value)
+    assert rate_interval([0] * 5).low == 0
+
+
+def test_wilson_of_patients_with_one_image_each_is_wilson() -> None:
+    right = np.random.default_rng(0).random(37).round(1)
+    assert rate_interval(right, np.arange(37)[::-1]) == rate_interval(right)
+    assert rate_interval([1.0, 1.0], ["a", "b"]) == rate_interval([1.0, 1.0])
+
+
+def test_images_of_one_patient_that_are_all_alike_count_once() -> None:
+    once = np.repeat([1.0, 0.0], [9, 6])
+    right, patients = np.repeat(once, 4), np.repeat(np.arange(15), 4)
+    # 60 images of 15 patients: D = 15 / 14 * 59 / 60 * 4, and the quantiles of 14 and 59 degrees of freedom.
+    expected = 15 / 14 * 59 / 60 * 4 * (student.ppf(0.975, 14) / student.ppf(0.975, 59)) ** 2
+    assert inflation(right - right.mean(), patients) == pytest.approx(expected)
+    trials = 60 / expected
+    z = norm.isf(0.025)
+    center, half = 0.6 + z**2 / 2 / trials, z * math.sqrt(0.24 / trials + z**2 / 4 / trials**2)
+    found = rate_interval(right, patients)
+    assert (found.low, found.high) == pytest.approx(
+        ((center - half) / (1 + z**2 / trials), (center + half) / (1 + z**2 / trials))
+    )
+    # All right, which says nothing of how alike they are: as many trials as patients.
+    assert rate_interval(np.ones(60), patients).low == pytest.approx(rate_interval(np.ones(15)).low)
+    assert rate_interval([1.0, 1.0, 0.0], ["a"] * 3).low == pytest.approx(0.0942, abs=1e-4)  # one trial
+
+
+def test_images_that_are_less_alike_than_chance_are_not_worth_more() -> None:
+    right, patients = np.tile([1.0, 0.0], 30), np.repeat(np.arange(30), 2)
+    assert inflation(right - 0.5, patients) == pytest.approx((student.ppf(0.975, 29) / student.ppf(0.975, 59)) ** 2)
+    assert rate_interval(right, patients).low < rate_interval(right).low
+
+
+@pytest.mark.parametrize(("count", "images", "alike"), [(60, 5, 0.5), (20, 5, 0.1), (20, 1, 0.5)])
+def test_rates_of_patients_with_several_images_are_covered(count: int, images: int, alike: float) -> None:
+    random, rate = np.random.default_rng(0), 0.8
+    a, b = (share * (1 - alike) / alike for share in (rate, 1 - rate))
+    patients = np.repeat(np.arange(count), images)
+    covered = np.zeros(2)
+    for _ in range(600):
+        right = (random.random(len(patients)) < random.beta(a, b, count)[patients]).astype(float)
+        covered += [one.low <= rate <= one.high for one in (rate_interval(right), rate_interval(right, patients))]
+    independent, clustered = covered / 600
+    assert 0.925 < clustered < 0.975
+    assert (independent < 0.9) == (images > 1)
 
 
 def test_weighted_auc_is_that_of_repeated_cases() -> None:
