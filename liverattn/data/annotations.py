@@ -51,13 +51,19 @@ class Findings:
 
     Attributes:
         errors: One line per thing that cannot be used, naming file and place; any of them stops the import.
+        of_images: The same by image, as :attr:`AnnotatedImage.file` has it; passed over where it is left out.
         warnings: What a person should know.
         conversions: What was converted on the way, counted: said once, not for every box.
     """
 
     errors: list[str] = field(default_factory=list)
+    of_images: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conversions: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, file: str, error: str) -> None:
+        """Note an error of one image."""
+        self.of_images.setdefault(file, []).append(error)
 
 
 def enclosing(points: ArrayLike) -> Edges:

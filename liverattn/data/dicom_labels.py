@@ -14,12 +14,12 @@ LABELS = ("lesion", "malignant", "type", "boxes", "site")
 Labels = dict[str, str | None]
 
 
-def read_labels(path: Path, windows: Mapping[str, Window]) -> tuple[dict[str, Labels], list[str]]:
+def read_labels(path: Path, windows: Mapping[str, Window | None]) -> tuple[dict[str, Labels], list[str]]:
     """Read the table of ``data.labels``; rows of one file are joined, each with its boxes.
 
     Args:
         path: Of the table.
-        windows: By file, relative to the root: what is left of its frames, in their pixels.
+        windows: By file, relative to the root: what is left of its frames, in their pixels; None: it is left out.
 
     Returns:
         By file the cells of :data:`LABELS`, boxes in the pixels of what is left; and warnings.
@@ -39,7 +39,8 @@ def read_labels(path: Path, windows: Mapping[str, Window]) -> tuple[dict[str, La
     labels, problems = {}, []
     for file, numbered in by_file.items():
         try:
-            labels[file] = _joined([row for _, row in numbered], windows[file])
+            if (window := windows[file]) is not None:
+                labels[file] = _joined([row for _, row in numbered], window)
         except ValueError as error:
             problems.append(f"row(s) {', '.join(str(number) for number, _ in numbered)} (file {file!r}): {error}")
     if problems:

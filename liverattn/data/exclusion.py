@@ -1,7 +1,7 @@
 """Cases that are left out by name (``data.exclude``), before anything but their name is looked at."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,7 +11,7 @@ from liverattn.errors import InputError
 MOST_WRITTEN = 8  # names in a proposed option
 
 # A context, not an argument: sources differ in all but that every one of them ends in check_manifest.
-_NAMES: ContextVar[Sequence[Any]] = ContextVar("names", default=())
+_NAMES: ContextVar[Sequence[Any] | None] = ContextVar("names", default=None)
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def left_out(image_ids: Sequence[str | None]) -> frozenset[str]:
         InputError: A name is not among them, or may be any of several, or nothing is left.
     """
     known = {image_id for image_id in image_ids if image_id is not None}
-    names = frozenset(_meant(name, known) for name in _NAMES.get())
+    names = frozenset(_meant(name, known) for name in _NAMES.get() or ())
     strangers = sorted(names - known)
     if strangers:
         raise InputError(
@@ -41,6 +41,17 @@ def left_out(image_ids: Sequence[str | None]) -> frozenset[str]:
     if names and names == known:
         raise InputError("data.exclude leaves no case.")
     return names
+
+
+def named(candidates: Iterable[str]) -> frozenset[str]:
+    """Which of these are left out; other names may be those of cases that are not known yet."""
+    known = set(candidates)
+    return frozenset(_meant(name, known) for name in _NAMES.get() or ()) & known
+
+
+def or_exclude(names: Sequence[str]) -> str:
+    """The rest of a remedy: how to leave these cases out; empty where that cannot be asked for."""
+    return "" if _NAMES.get() is None or not names else f", or leave the cases out too: {exclude_option(names)}"
 
 
 def exclude_option(names: Sequence[str]) -> str:

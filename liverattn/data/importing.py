@@ -13,7 +13,7 @@ import pandas as pd
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings
 from liverattn.data.classes import MEANINGS, ClassTable, Meaning, judge
-from liverattn.data.exclusion import left_out
+from liverattn.data.exclusion import left_out, or_exclude
 from liverattn.data.image_files import ImageFiles, natural_order
 from liverattn.data.images import ImageError, image_size, orientation
 from liverattn.data.manifest import Manifest, check_manifest
@@ -62,15 +62,17 @@ class ImportedSource(ABC):
             )
         findings, images = Findings(), ImageFiles(root)
         annotated = list(self.read(root, images, findings))
-        rows = _Cases(self, root, images, findings).rows(annotated)
+        cases = _Cases(self, root, images, findings)
+        rows = cases.rows(annotated)
         if findings.errors:
             heading = f"{root}: {len(findings.errors)} problem(s) in the annotations"
-            raise InputListError(heading, findings.errors, "Correct these in the tool or the files, and run again.")
+            remedy = f"Correct these in the tool or the files, and run again{or_exclude(cases.unusable)}."
+            raise InputListError(heading, findings.errors, remedy)
         return check_manifest(pd.DataFrame(rows), root, str(root), findings.warnings, _notes(findings))
 
     @abstractmethod
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterable[AnnotatedImage]:
-        """What the export says, image by image; what cannot be used goes to ``findings.errors``."""
+        """What the export says, image by image; what cannot be used goes to ``findings``."""
 
     def exports(self, root: Path, *patterns: str) -> list[Path]:
         """The files of the export.
@@ -107,12 +109,14 @@ class _Cases:
         self.source, self.root, self.images, self.findings = source, root, images, findings
         self.classes = ClassTable(source.classes)
         self.left_out: frozenset[str] = frozenset()
+        self.unusable: list[str] = []
         self.patient = _pattern(source.patient)
         if source.unlisted not in (None, "lesion_free", "ignore"):
             raise InputError(f"Expected data.unlisted to be lesion_free, ignore or null, but got {source.unlisted!r}.")
 
     def rows(self, annotated: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
-        self._count_names(annotated)
+        files = {image.file for image in annotated}
+        annotated = [*annotated, *(AnnotatedImage(file) for file in self.findings.of_images if file not in files)]
         found = self._located(annotated)
         unlisted = [path for path in self.images.paths if path not in found]
         waiting = [path for path, image in found.items() if not image.reviewed]
@@ -121,10 +125,14 @@ class _Cases:
         found = {path: image for path, image in found.items() if image.reviewed}
         if self.source.unlisted == "lesion_free":
             found |= {path: AnnotatedImage(path) for path in unlisted}
-        if not found and not self.findings.errors:
+        if not found and not self.findings.errors and not self.findings.of_images:
             self.findings.errors.append("the annotations name no image that somebody has annotated")
         names = _identifiers(list(found))
         self.left_out = left_out(list(names.values()))
+        gone = {found[path].file for path, name in names.items() if name in self.left_out}
+        told = [image for image in annotated if image.file not in gone]
+        self._count_names(told)
+        self.findings.errors += [error for image in told for error in self.findings.of_images.get(image.file, ())]
         kept = [self._row(path, names[path], found[path]) for path in sorted(found, key=natural_order)]
         rows = [row for row in kept if row is not None]
         if self.source.unlisted is None:
@@ -174,6 +182,9 @@ class _Cases:
     def _row(self, path: str, name: str, image: AnnotatedImage) -> dict[str, Any] | None:
         if name in self.left_out:
             return {"image_id": name, "path": path, "lesion": None}  # nothing else is looked at
+        if image.file in self.findings.of_images:
+            self.unusable.append(name)
+            return None  # said already
         try:
             if not all(self.classes.knows(said) for said in _names(image)):
                 return None  # said already
@@ -185,6 +196,7 @@ class _Cases:
             case, boxes = Meaning(0), []  # the manifest's check names the image
         except ValueError as error:
             self.findings.errors.append(f"{path} {error}")
+            self.unusable.append(name)
             return None
         return {
             "image_id": name,

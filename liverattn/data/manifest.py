@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
 from liverattn.data.box_cells import box_problem, parse_boxes, shortened
-from liverattn.data.exclusion import left_out
+from liverattn.data.exclusion import left_out, or_exclude
 from liverattn.data.image_files import stays_inside
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
@@ -207,7 +207,9 @@ def check_manifest(
         violations += _listed_again(text)
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
-        raise InputListError(f"{name}: {len(problems)} problem(s)", problems, "Correct these rows and run again.")
+        named = [one for one in dict.fromkeys(text.at[row, "image_id"] for row, *_ in sorted(violations)) if one]
+        remedy = f"Correct these rows and run again{or_exclude(named)}."
+        raise InputListError(f"{name}: {len(problems)} problem(s)", problems, remedy)
     unused = ", ".join(str(column) for column in table.columns if column not in text)
     heard = [*warnings, f"{name}: column(s) not used: {unused}"] if unused else warnings
     return Manifest(_converted(text.reset_index(drop=True)), root, tuple(heard), tuple(notes))

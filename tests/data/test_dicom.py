@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 
 from liverattn.data.dicom import grey_frames, read_header
+from liverattn.data.exclusion import exclude_option, leaving_out
 from liverattn.data.images import ImageError, read_grey
 from liverattn.data.manifest import Manifest
 from liverattn.data.sources.dicom import DicomSource
@@ -303,7 +304,19 @@ def test_damaged_files_are_all_named_and_the_others_converted(save: Saver, tmp_p
     save("small.dcm", noise(8, 8))
     save("frames.dcm", noise(32, 40), NumberOfFrames=10**8)
     (good.parent / "notes.txt").write_text("no DICOM")
-    with pytest.raises(InputListError) as caught:
+    with leaving_out([]), pytest.raises(InputListError) as caught:
+        source(tmp_path).manifest()
+    assert exclude_option(["cut.dcm", "frames.dcm", "small.dcm", "text.dcm"]) in caught.value.remedy
+    with leaving_out(["cut.dcm", "frames.dcm", "small.dcm", "text.dcm"]):
+        table = labeled(tmp_path, "good.dcm,0,,,", "cut.dcm,1,,,").table
+        assert (
+            table["lesion"].tolist() == [0] and "cut.dcm" not in next((tmp_path / "out").rglob("cases.csv")).read_text()
+        )
+        with pytest.raises(UnlabeledError, match=r"1 image\(s\) are in .*of 1 nobody"):
+            next((tmp_path / "out").rglob("cases.csv")).unlink()
+            source(tmp_path).manifest()
+    every = ["good.dcm", "cut.dcm", "frames.dcm", "small.dcm", "text.dcm", "report.dcm"]
+    with leaving_out(every), pytest.raises(InputError, match="leaves no case"):
         source(tmp_path).manifest()
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "cut.dcm",

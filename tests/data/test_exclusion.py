@@ -79,3 +79,66 @@ def test_the_proposed_option_is_read_back_as_the_names(name: str) -> None:
 
 def test_a_long_option_is_cut() -> None:
     assert exclude_option([f"{i}" for i in range(99)]).endswith('"7",...]\'')
+
+
+def test_what_an_import_cannot_use_of_an_image_can_be_left_out(read: Reader, root: Path) -> None:  # noqa: F811
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    files = {
+        "coco": (
+            "x.json",
+            '{"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],'
+            '"annotations": [{"image_id": 1, "category_id": 1, "segmentation": []}, '
+            '{"image_id": 1, "category_id": 2, "bbox": [1, 1, 9, 9]}],'
+            '"categories": [{"id": 1, "name": "cyst"}, {"id": 2, "name": "kyste"}]}',
+        ),
+        "cvat": (
+            "x.xml",
+            '<annotations><image name="a.png" width="64" height="48"><points label="kyste" points="1,2"/></image>'
+            '<image name="b.png" width="64" height="48"/></annotations>',
+        ),
+        "voc": (
+            "a.xml",
+            f"<annotation><object><name>kyste</name></object><object><name>kyste</name>{box}</object></annotation>",
+        ),
+        "labelme": (
+            "a.json",
+            '{"imagePath": "a.png", "shapes": [{"label": "kyste", "shape_type": "point", "points": [[1, 2]]}, '
+            '{"label": "kyste", "shape_type": "rectangle", "points": [[1, 2], [9, 9]]}]}',
+        ),
+        "yolo": ("a.txt", "0 0.5 0.5\n0 0.5 0.5 0.2 0.2"),
+        "masks": ("a_mask.png", ""),
+    }
+    (root / "classes.txt").write_text("kyste")
+    (root / "b_mask.png").write_bytes((root / "b.png").read_bytes())
+    for tool, (name, content) in files.items():
+        (root / name).write_text(content)
+        options = [] if tool in ("masks", "yolo", "voc", "labelme") else [f"annotations={name}"]
+        unlisted = "unlisted=lesion_free" if tool in ("voc", "labelme") else "unlisted=null"
+        with leaving_out([]), pytest.raises(InputError) as caught:
+            read(tool, *options, unlisted)
+        assert "leave the cases out too: 'data.exclude=[\"a\"]'" in str(caught.value), tool
+        with leaving_out(["a"]):
+            assert "b" in read(tool, *options, unlisted).table["image_id"].tolist()
+        (root / name).unlink()
+
+
+def test_an_image_that_cannot_be_read_is_left_out_by_the_named_option(read: Reader, root: Path) -> None:  # noqa: F811
+    (root / "x.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]}')
+    (root / "a.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"Correct these rows and run again\.$"):  # nothing asks for data.exclude here
+        read("coco", "annotations=x.json")
+    with leaving_out([]), pytest.raises(InputError) as caught:
+        read("coco", "annotations=x.json")
+    assert exclude_option(["a"]) in str(caught.value)
+    with leaving_out(["a"]):
+        assert read("coco", "annotations=x.json").table["image_id"].tolist() == ["b"]
+
+
+def test_of_a_spreadsheet_too(read: Reader, root: Path) -> None:  # noqa: F811
+    (root / "own.csv").write_text("file,what\na.png,kyste\nb.png,cyst\na.png,none\n")
+    options = [f"manifest={root / 'own.csv'}", "columns.path=file", "columns.lesion=null", "columns.class=what"]
+    with leaving_out([]), pytest.raises(InputError) as caught:
+        read("table", *options)
+    assert exclude_option(["a"]) in str(caught.value)
+    with leaving_out(["a"]):
+        assert read("table", *options).table["image_id"].tolist() == ["b"]

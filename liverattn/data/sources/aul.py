@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from liverattn.data.annotations import Findings
+from liverattn.data.exclusion import named, or_exclude
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.manifest import Manifest, check_manifest
 from liverattn.errors import InputError, InputListError
@@ -48,9 +49,12 @@ class AulSource:
             )
         findings = Findings()
         rows = [row for name in FOLDERS for row in _class_rows(root, name, findings)]
-        if findings.errors:
-            remedy = "Unpack these files again from the archive, or leave the images out by removing them."
-            raise InputListError(f"{root}: {len(findings.errors)} unusable polygon(s)", findings.errors, remedy)
+        out = named(row["image_id"] for row in rows)
+        broken = {name: errors for name, errors in findings.of_images.items() if name not in out}
+        if broken:
+            remedy = f"Unpack these files again from the archive{or_exclude(list(broken))}."
+            problems = [error for errors in broken.values() for error in errors]
+            raise InputListError(f"{root}: {len(problems)} unusable polygon(s)", problems, remedy)
         return check_manifest(pd.DataFrame(rows), root, str(root), findings.warnings)
 
 
@@ -70,17 +74,17 @@ def _class_rows(root: Path, name: str, findings: Findings) -> list[dict[str, Any
     images = [p for p in (folder / "image").iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("._")]
     return [
         {
-            "image_id": f"{name.lower()}-{image.stem}",
+            "image_id": (image_id := f"{name.lower()}-{image.stem}"),
             "path": image.relative_to(root).as_posix(),
             "lesion": lesion,
             "malignant": malignant,
-            "boxes": _box(image, folder / "segmentation" / "mass", findings) if lesion == "1" else None,
+            "boxes": _box(image_id, image, folder / "segmentation" / "mass", findings) if lesion == "1" else None,
         }
         for image in sorted(images, key=lambda path: (len(path.stem), path.stem))
     ]
 
 
-def _box(image: Path, masses: Path, findings: Findings) -> str | None:
+def _box(image_id: str, image: Path, masses: Path, findings: Findings) -> str | None:
     polygon = masses / f"{image.stem}.json"
     try:
         points = np.asarray(json.loads(polygon.read_text()), dtype=np.float64)
@@ -94,11 +98,11 @@ def _box(image: Path, masses: Path, findings: Findings) -> str | None:
     except ImageError:
         return None  # the manifest's check names the image
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        findings.errors.append(f"{polygon}: {error}")
+        findings.refuse(image_id, f"{polygon}: {error}")
         return None
     # Outlines drawn along the rim reach a pixel or two beyond the image.
     edges = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
     if edges[0] >= edges[2] or edges[1] >= edges[3]:
-        findings.errors.append(f"{polygon}: the outline lies outside the image of {width}x{height} pixels")
+        findings.refuse(image_id, f"{polygon}: the outline lies outside the image of {width}x{height} pixels")
         return None
     return json.dumps([edges])

@@ -68,6 +68,7 @@ class CocoSource(ImportedSource):
 def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[AnnotatedImage]:
     names = {category.id: category.name for category in export.categories}
     regions: dict[Identifier, list[Region]] = {image.id: [] for image in export.images}
+    files = {image.id: image.file_name for image in export.images}
     if len(regions) < len(export.images):
         findings.errors.append(f"{path}: several images have the same id")
     for i, annotation in enumerate(export.annotations):
@@ -76,7 +77,7 @@ def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[Anno
         except KeyError as error:
             findings.errors.append(f"{path}: annotations[{i}] refers to {error}, which is no image or category")
         except ValueError as error:
-            findings.errors.append(f"{path}: annotations[{i}] {error}")
+            findings.refuse(files[annotation.image_id], f"{path}: annotations[{i}] {error}")
     for image in export.images:
         size = None if image.width is None or image.height is None else (image.width, image.height)
         yield AnnotatedImage(image.file_name, tuple(regions[image.id]), size=size, patient=image.patient_id)

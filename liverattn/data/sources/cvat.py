@@ -28,7 +28,8 @@ class CvatSource(ImportedSource):
                 try:
                     yield _annotated(element, classes, findings)
                 except (ValueError, OverflowError) as error:
-                    findings.errors.append(f"{path}: image [{i}] {element.get('name')!r}: {error}")
+                    file, said = element.get("name"), f"{path}: image [{i}] {element.get('name')!r}: {error}"
+                    findings.refuse(file, said) if file else findings.errors.append(said)
 
 
 def _annotated(image: Element, classes: ClassTable, findings: Findings) -> AnnotatedImage:

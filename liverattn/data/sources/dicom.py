@@ -16,7 +16,7 @@ from rich.progress import track
 
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
 from liverattn.data.dicom_labels import LABELS, Labels, cell, read_labels
-from liverattn.data.exclusion import left_out
+from liverattn.data.exclusion import left_out, named, or_exclude
 from liverattn.data.images import ImageError
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.preprocessing import Window
@@ -62,8 +62,10 @@ class DicomSource:
         root = Path(self.root).expanduser()
         folder = Path(self.folder) / f"dicom-{digest([str(root.resolve()), self.frames])[:8]}"
         counted: Counter[str] = Counter()
-        rows = self._rows(root, folder, counted)
-        labels, warnings = self._labels({row["file"]: row["window"] for row in rows})
+        files = {path.relative_to(root).as_posix(): path for path in _files(root)}
+        out = named(files)  # of the names, those that are of files: what cannot be read has no other
+        rows = self._rows({name: path for name, path in files.items() if name not in out}, root, folder, counted)
+        labels, warnings = self._labels({row["file"]: row["window"] for row in rows} | dict.fromkeys(out))
         table, absent = folder / "cases.csv", folder / "absent.csv"
         known = _known(table, absent)
         cases = _with_labels(rows, labels, known)
@@ -74,34 +76,37 @@ class DicomSource:
             counted[f"row(s) of files that are not there now are kept in {absent}"] = len(gone)
         warnings += [f"{counted.pop(BURNT_IN)} {BURNT_IN}"] if BURNT_IN in counted else []
         notes = [f"{count} {what}" for what, count in sorted(counted.items())]
+        cases = pd.concat([cases, pd.DataFrame({"image_id": sorted(out), "path": sorted(out)}, dtype=object)])
         blank = int((cases["lesion"].isna() & ~cases["image_id"].isin(left_out(cases["image_id"]))).sum())
         if blank:
-            raise UnlabeledError("\n".join([*notes, *warnings, _awaited(table, len(cases), blank)]))
-        return check_manifest(cases, folder, str(table), warnings, notes)
+            raise UnlabeledError("\n".join([*notes, *warnings, _awaited(table, len(rows), blank)]))
+        return check_manifest(cases.reset_index(drop=True), folder, str(table), warnings, notes)
 
-    def _labels(self, windows: Mapping[str, Window]) -> tuple[dict[str, Labels], list[str]]:
+    def _labels(self, windows: Mapping[str, Window | None]) -> tuple[dict[str, Labels], list[str]]:
         return ({}, []) if self.labels is None else read_labels(Path(self.labels).expanduser(), windows)
 
-    def _rows(self, root: Path, folder: Path, counted: Counter[str]) -> list[dict[str, Any]]:
+    def _rows(self, files: Mapping[str, Path], root: Path, folder: Path, counted: Counter[str]) -> list[dict[str, Any]]:
         key = _key(Path(self.folder) / "key")
-        problems, rows = [], []
-        for path in track(_files(root), "Converting DICOM files", transient=True):
+        problems: dict[str, str] = {}
+        rows = []
+        for name, path in track(files.items(), "Converting DICOM files", transient=True):
             try:
                 file = read_header(path)
                 if file is None:
                     counted["DICOM file(s) are no ultrasound images and were passed over"] += 1
                     continue
-                rows += list(self._converted(file, path.relative_to(root).as_posix(), folder, key))
+                rows += list(self._converted(file, name, folder, key))
                 _count(file, counted)
             except ImageError as error:
-                problems.append(f"{path.relative_to(root)}: {error}")
+                problems[name] = str(error)
         counts = Counter(row["image_id"] for row in rows)
         again = sorted({row["file"] for row in rows if counts[row["image_id"]] > 1})
-        problems += [f"{file}: another file has the same SOP Instance UID" for file in again]
-        if problems or not rows:
+        problems |= dict.fromkeys(again, "another file has the same SOP Instance UID")
+        if problems or not (rows or not files):
             heading = f"{root}: {len(problems)} DICOM file(s) cannot be used"
-            remedy = "Remove or replace them. The other files are converted and stay so."
-            raise InputListError(heading, problems or ["no ultrasound image among the DICOM files"], remedy)
+            remedy = f"Remove or replace them{or_exclude(list(problems))}. The other files are converted and stay so."
+            said = [f"{name}: {problem}" for name, problem in problems.items()]
+            raise InputListError(heading, said or ["no ultrasound image among the DICOM files"], remedy)
         return rows
 
     def _converted(self, file: UltrasoundFile, name: str, folder: Path, key: bytes) -> Iterator[dict[str, Any]]:

@@ -59,7 +59,7 @@ class LabelMeSource(ImportedSource):
 
 
 def _annotated(document: _Document, path: Path, classes: ClassTable, findings: Findings) -> AnnotatedImage:
-    regions = []
+    file, regions = str(path.parent / document.imagePath.replace("\\", "/")), []
     for i, shape in enumerate(document.shapes):
         if not shape.has_area() and classes.ignores(shape.label):
             continue
@@ -67,10 +67,10 @@ def _annotated(document: _Document, path: Path, classes: ClassTable, findings: F
             regions.append(Region(shape.label, shape.edges()))
             findings.conversions[OUTLINED] += shape.shape_type != "rectangle"
         except ValueError as error:
-            findings.errors.append(f"{path}: shapes[{i}] {error}")
+            findings.refuse(file, f"{path}: shapes[{i}] {error}")
     width, height = document.imageWidth, document.imageHeight
     return AnnotatedImage(
-        str(path.parent / document.imagePath.replace("\\", "/")),
+        file,
         tuple(regions),
         tuple(name for name, is_set in document.flags.items() if is_set),
         size=None if width is None or height is None else (width, height),

@@ -56,7 +56,7 @@ class MasksSource(ImportedSource):
                 findings.errors.append(f"the image of {mask} {error}")
         values: set[int] = set()
         for path, found in by_image.items():
-            boxes = [box for mask in found for box in self._boxes(mask, root / path, values, findings)]
+            boxes = [box for mask in found for box in self._boxes(mask, root, path, values, findings)]
             yield AnnotatedImage(path, tuple(Region(None, box) for box in boxes), _folder_name(path, classes))
         if self.value is not None and values and self.value not in values:
             more = ", ..." if len(values) > FEW else ""
@@ -82,16 +82,18 @@ class MasksSource(ImportedSource):
     def _image_name(self, mask: Path) -> str:
         return re.sub(rf"{re.escape(self.suffix)}(_\d+)?$", "", mask.stem) if self.suffix else mask.stem
 
-    def _boxes(self, mask: Path, image: Path, values: set[int], findings: Findings) -> list[Edges]:
+    def _boxes(self, mask: Path, root: Path, image: str, values: set[int], findings: Findings) -> list[Edges]:
         """Boxes of a mask's components; its values are added to ``values``."""
         try:
             pixels = _pixels(mask, white=255 if self.value == 255 else 1)
             values |= set(np.unique(pixels).tolist())
             inside = _lesion(pixels, self.value)
-            if image_size(image) != inside.shape[::-1]:
-                raise ImageError(f"has {inside.shape[1]}x{inside.shape[0]} pixels, unlike its image {image.name}")
+            if image_size(root / image) != inside.shape[::-1]:
+                raise ImageError(
+                    f"has {inside.shape[1]}x{inside.shape[0]} pixels, unlike its image {PurePosixPath(image).name}"
+                )
         except ImageError as error:
-            findings.errors.append(f"{mask}: {error}")
+            findings.refuse(image, f"{mask}: {error}")
             return []
         _, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
         x, y, width, height, area = stats[1:].astype(float).T

@@ -10,6 +10,7 @@ import pandas as pd
 
 from liverattn.data.box_cells import parse_boxes
 from liverattn.data.classes import ClassTable, Meaning, judge
+from liverattn.data.exclusion import named, or_exclude
 from liverattn.data.image_files import ImageFiles
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
@@ -52,9 +53,11 @@ class SpreadsheetSource:
         root = path.parent if self.root is None else Path(self.root).expanduser()
         cells = self._translated(read_cells(path, self.sheet), path)
         problems: list[str] = []
-        rows = _joined(_located(cells, ImageFiles(root), problems), ClassTable(self.classes), problems)
+        found = _located(cells, ImageFiles(root), problems)
+        out = named(_identifier(path, [row for _, row in numbered]) for path, numbered in found.items())
+        rows, broken = _joined(found, out, ClassTable(self.classes), problems)
         if problems:
-            remedy = "Correct these rows, or data.columns, data.values and data.classes."
+            remedy = f"Correct these rows, or data.columns, data.values and data.classes{or_exclude(broken)}."
             raise InputListError(f"{path}: {len(problems)} problem(s)", problems, remedy)
         joined = len(cells) - len(rows)
         notes = [f"{joined} row(s) were joined with another of the same image"] if joined else []
@@ -64,16 +67,16 @@ class SpreadsheetSource:
         unknown = sorted({*self.columns, *self.values} - set(MAPPED))
         if unknown:
             raise InputError(f"Unknown column(s) {', '.join(unknown)} in data.columns. Valid: {', '.join(MAPPED)}.")
-        named = {meant: header for meant, header in self.columns.items() if header is not None}
-        if not {"path", "image_id"} & set(named) or not {"lesion", "class"} & set(named):
+        given = {meant: header for meant, header in self.columns.items() if header is not None}
+        if not {"path", "image_id"} & set(given) or not {"lesion", "class"} & set(given):
             raise InputError("data.columns needs a column for path or image_id, and one for lesion or class.")
-        absent = [f"{meant}={header!r}" for meant, header in named.items() if header not in table]
+        absent = [f"{meant}={header!r}" for meant, header in given.items() if header not in table]
         if absent:
             raise InputError(
                 f"{path} has no column(s) {', '.join(absent)}. Found: {', '.join(table.columns)}. Give their names as "
                 "data.columns.lesion=..., or null for what is not there."
             )
-        cells = pd.DataFrame({meant: table[header].str.strip() for meant, header in named.items()})
+        cells = pd.DataFrame({meant: table[header].str.strip() for meant, header in given.items()})
         for meant, translations in self.values.items():
             folded = {str(cell).strip().casefold(): str(value) for cell, value in translations.items()}
             cells[meant] = [folded.get(cell.casefold(), cell) for cell in cells[meant]]
@@ -101,15 +104,27 @@ def _located(cells: pd.DataFrame, images: ImageFiles, problems: list[str]) -> di
     return found
 
 
-def _joined(found: Mapping[str, Sequence[tuple[int, Row]]], classes: ClassTable, problems: list[str]) -> list[Row]:
-    rows = []
+def _joined(
+    found: Mapping[str, Sequence[tuple[int, Row]]], out: frozenset[str], classes: ClassTable, problems: list[str]
+) -> tuple[list[Row], list[str]]:
+    """Cases, and the names of those that are none."""
+    rows, broken = [], []
     for path, numbered in found.items():
+        name = _identifier(path, [row for _, row in numbered])
+        if name in out:
+            rows.append({"image_id": name, "path": path, "lesion": None})  # nothing else is looked at
+            continue
         place = f"row(s) {', '.join(str(number) for number, _ in numbered)} ({path})"
         try:
             rows.append(_case(path, [row for _, row in numbered], classes))
         except ValueError as error:
             problems.append(f"{place}: {error}")
-    return rows
+            broken.append(name)
+    return rows, broken
+
+
+def _identifier(path: str, rows: Sequence[Row]) -> str:
+    return next((str(row["image_id"]) for row in rows if row.get("image_id")), path.rpartition(".")[0])
 
 
 def _case(path: str, rows: Sequence[Row], classes: ClassTable) -> Row:
@@ -117,8 +132,7 @@ def _case(path: str, rows: Sequence[Row], classes: ClassTable) -> Row:
     if "class" in rows[0]:
         case |= _with_class(case, rows, classes)
     boxes = [box for row in rows for box in _boxes(row)]
-    identifier = case["image_id"] or path.rpartition(".")[0]
-    return case | {"image_id": identifier, "path": path, "boxes": json.dumps(boxes) if boxes else None}
+    return case | {"image_id": _identifier(path, rows), "path": path, "boxes": json.dumps(boxes) if boxes else None}
 
 
 def _with_class(case: Row, rows: Sequence[Row], classes: ClassTable) -> Row:

@@ -34,10 +34,13 @@ class VocSource(ImportedSource):
             document = read_xml(path, "annotation", findings)
             if document is None:
                 continue
+            # The folder of the file says more than <folder> and <path>, which are those of the machine that drew.
+            file = path.parent / (document.findtext("filename") or path.stem).replace("\\", "/").rpartition("/")[2]
             try:
-                described.append(self._annotated(document, path, findings))
+                described.append(self._annotated(document, str(file), findings))
             except (ValueError, OverflowError) as error:
-                findings.errors.append(f"{path}: {error}")
+                findings.refuse(str(file), f"{path}: {error}")
+                described.append(AnnotatedImage(str(file)))
         yield from described
         yield from _others(self._listed(root, findings), [image.file for image in described], images)
 
@@ -60,11 +63,9 @@ class VocSource(ImportedSource):
         # A name with blanks is quoted; a number after a name says whether the image shows a class.
         return sorted({match[1] or match[2] for line in lines if (match := LISTED.match(line))})
 
-    def _annotated(self, document: Element, path: Path, findings: Findings) -> AnnotatedImage:
-        # The folder of the file says more than <folder> and <path>, which are those of the machine that drew.
-        file = path.parent / (document.findtext("filename") or path.stem).replace("\\", "/").rpartition("/")[2]
+    def _annotated(self, document: Element, file: str, findings: Findings) -> AnnotatedImage:
         return AnnotatedImage(
-            str(file),
+            file,
             tuple(
                 Region((place.findtext("name") or "").strip() or None, self._edges(place, findings))
                 for place in document.iter("object")

@@ -51,9 +51,7 @@ class YoloSource(ImportedSource):
                 findings.errors.append(f"the image of {path} {error}")
                 continue
             labeled.add(file)
-            regions = _regions(path, root / file, names, findings)
-            if regions is not None:
-                yield AnnotatedImage(file, regions)
+            yield AnnotatedImage(file, _regions(path, root, file, names, findings))
         unlabeled = [path for path in images.paths if path not in labeled]
         if unlabeled and self.unlisted is None:
             findings.warnings.append(
@@ -99,22 +97,22 @@ def _class_names(path: Path) -> dict[int, str]:
     return listed if isinstance(listed, dict) else dict(enumerate(listed))
 
 
-def _regions(path: Path, image: Path, names: dict[int, str], findings: Findings) -> tuple[Region, ...] | None:
+def _regions(path: Path, root: Path, file: str, names: dict[int, str], findings: Findings) -> tuple[Region, ...]:
     regions = []
     try:
-        width, height = image_size(image)
+        width, height = image_size(root / file)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except ImageError:
         return ()  # the manifest's check names the image
     except (OSError, ValueError) as error:
-        findings.errors.append(f"{path}: cannot be read ({error})")
-        return None
+        findings.refuse(file, f"{path}: cannot be read ({error})")
+        return ()
     for i, line in enumerate(lines, start=1):
         try:
             if line.strip():
                 regions.append(_region(line.split(), (width, height), names, findings))
         except (ValueError, OverflowError) as error:
-            findings.errors.append(f"{path}, line {i}: {error}")
+            findings.refuse(file, f"{path}, line {i}: {error}")
     return tuple(regions)
 
 
