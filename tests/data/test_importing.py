@@ -555,6 +555,27 @@ def test_labelstudio_shapes_choices_and_annotators(read: Reader, root: Path) -> 
         read("labelstudio", "annotations=own.json")
 
 
+def test_labelstudio_tasks_of_which_only_texts_tell_something(read: Reader, root: Path) -> None:
+    def told(*results: list[dict[str, Any]]) -> Manifest:
+        tasks = [
+            {"data": {"image": f"{name}.png"}, "annotations": [{"result": result}]}
+            for name, result in zip("abc", results, strict=False)
+        ]
+        (root / "own.json").write_text(json.dumps(tasks))
+        return read("labelstudio", "annotations=own.json", "unlisted=ignore")
+
+    text = [{"type": "textarea", "from_name": "finding", "value": {"text": ["Kyste"]}}]
+    rating = [{"type": "rating", "value": {"rating": 4}}]
+    with pytest.raises(InputListError, match=r"but JSON has 'finding' \(textarea\), 'rating' \(rating\): if these say"):
+        told(text, rating, [])
+    cyst = {"type": "choices", "value": {"choices": ["cyst"]}}
+    manifest = told(text, [cyst, *rating], [])
+    assert manifest.table["lesion"].tolist() == [0, 1, 0]
+    assert "1 image(s) without regions and known choices are taken as lesion-free" in manifest.warnings[0]
+    assert "'finding' (textarea)" in manifest.warnings[0] and "rating" not in manifest.warnings[0]
+    assert told([], [cyst]).warnings == ()
+
+
 def test_labelstudio_minimal_has_the_names_of_the_users_controls(read: Reader, root: Path) -> None:
     place = {"x": 50, "y": 50, "width": 25, "height": 12.5, "original_width": 64, "original_height": 48}
     own = {"annotator": 1, "created_at": "2026-01-02", "patient_id": "p7", "hospital": "Bonn"}

@@ -42,6 +42,7 @@ class _Value(Part):
 class _Result(Part):
     type: str
     id: str | None = None
+    from_name: str = ""
     value: _Value = _Value()
     original_width: int | None = None
     original_height: int | None = None
@@ -106,13 +107,53 @@ class LabelStudioSource(ImportedSource):
             for path in self.exports(root, "*.json")
             for i, task in enumerate(read_json(path, list[_Task], findings) or [])
         ]
+        unmarked = _Unmarked("JSON", "if these say what images show, give them choices or regions in the tool")
         minimal = _Minimal([task for _, task in tasks if task.is_minimal()], ClassTable(self.classes))
         for place, task in tasks:
             try:
-                yield minimal.annotated(task, findings) if task.is_minimal() else _annotated(task, findings)
+                file = task.file()
             except ValueError as error:
                 findings.errors.append(f"{place} {error}")
-        minimal.complain(findings)
+                continue
+            try:
+                yield (minimal.annotated(task, findings) if task.is_minimal() else _annotated(task, unmarked, findings))
+            except ValueError as error:
+                findings.refuse(file, f"{place} {error}")
+        for one in (unmarked, minimal.unmarked):
+            one.complain(findings)
+
+
+class _Unmarked:
+    """Images without regions and choices of which the export has something else: it may be what somebody has said."""
+
+    def __init__(self, export: str, remedy: str) -> None:
+        self.export, self.remedy = export, remedy
+        self.is_marked = False  # any other image
+        self.images = 0
+        self.found: dict[str, str] = {}  # what they have: by key, the first
+
+    def count(self, is_marked: bool, others: Mapping[str, str]) -> None:
+        """Note an image, and what it has besides regions and choices."""
+        if is_marked:
+            self.is_marked = True
+        elif others:
+            self.images += 1
+            self.found |= {key: value for key, value in others.items() if key not in self.found}
+
+    def complain(self, findings: Findings) -> None:
+        """Say what they have."""
+        if not self.found:
+            return
+        keys = ", ".join(f"{key!r} ({value})" for key, value in self.found.items())
+        if self.is_marked:
+            findings.warnings.append(
+                f"{self.images} image(s) without regions and known choices are taken as lesion-free, and what else "
+                f"{self.export} has of them is passed over: {keys}; {self.remedy}"
+            )
+        else:
+            findings.errors.append(
+                f"no image has a region or a known choice, but {self.export} has {keys}: {self.remedy}"
+            )
 
 
 class _Minimal:
@@ -125,9 +166,11 @@ class _Minimal:
     def __init__(self, tasks: Sequence[_Task], classes: ClassTable) -> None:
         said = [(key, value) for task in tasks for key, value in task.said()]
         self.choices = {"choice"} | {key for key, value in said if isinstance(value, str) and classes.knows(value)}
-        self.is_marked = False
-        self.unmarked = 0
-        self.unknown: dict[str, str] = {}  # what unmarked images have in other keys: by key, the first
+        self.unmarked = _Unmarked(
+            "JSON-MIN",
+            "if these are classes, say in data.classes what they mean (ignore: they are none), or export JSON "
+            "instead of JSON-MIN",
+        )
 
     def annotated(self, task: _Task, findings: Findings) -> AnnotatedImage:
         regions, names, unknown = [], [], {}
@@ -140,28 +183,8 @@ class _Minimal:
                 names += [value] if value else []
             elif value and isinstance(value, str | dict | list) and not _is_image(value):
                 unknown[key] = repr(value)[:LONGEST_SHOWN]
-        if regions or names:
-            self.is_marked = True
-        else:
-            self.unmarked += bool(unknown)
-            self.unknown = unknown | self.unknown
+        self.unmarked.count(bool(regions or names), unknown)
         return replace(_image(task.file(), regions, names, findings), patient=task.patient())
-
-    def complain(self, findings: Findings) -> None:
-        """Say what images without regions and choices have besides: it may be what somebody has said of them."""
-        if not self.unknown:
-            return
-        keys = ", ".join(f"{key!r} ({value})" for key, value in self.unknown.items())
-        remedy = "if these are classes, say in data.classes what they mean, or export JSON instead of JSON-MIN"
-        if self.is_marked:
-            findings.warnings.append(
-                f"{self.unmarked} image(s) without regions and known choices are taken as lesion-free, and what else "
-                f"JSON-MIN has of them is passed over: {keys}; {remedy}"
-            )
-        else:
-            findings.errors.append(
-                f"no image has a region or a known choice, but JSON-MIN has {keys}: {remedy}; ignore: they are none"
-            )
 
 
 def _path(address: str) -> str:
@@ -173,7 +196,7 @@ def _is_image(value: object) -> bool:
     return isinstance(value, str) and PurePosixPath(_path(value)).suffix.lower() in SUFFIXES
 
 
-def _annotated(task: _Task, findings: Findings) -> AnnotatedImage:
+def _annotated(task: _Task, unmarked: _Unmarked, findings: Findings) -> AnnotatedImage:
     finished = [annotation for annotation in task.annotations or [] if not annotation.was_cancelled]
     if not finished:
         return AnnotatedImage(task.file(), reviewed=False)
@@ -182,7 +205,9 @@ def _annotated(task: _Task, findings: Findings) -> AnnotatedImage:
     chosen = max(finished, key=lambda annotation: (annotation.ground_truth, annotation.updated_at))
     said = [name for result in chosen.result if result.type == "choices" for name in result.value.choices]
     results = [result for result in chosen.result if result.type != "choices"]
-    return replace(_image(task.file(), results, said, findings), patient=task.patient())
+    image = _image(task.file(), results, said, findings)
+    unmarked.count(bool(image.regions or said), {result.from_name or result.type: result.type for result in results})
+    return replace(image, patient=task.patient())
 
 
 def _minimal(value: Mapping[str, Any], key: str) -> _Result:
