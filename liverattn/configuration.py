@@ -1,7 +1,9 @@
 """From the command line to plain Python: the only place that knows Hydra's ``instantiate``."""
 
 import functools
+import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +12,8 @@ from typing import Any, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,9 +47,36 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         main: Callable[[], None] = hydra.main(
             version_base="1.3", config_path=str(config_folder()), config_name=config_name
         )(guarded)
-        return main
+
+        @functools.wraps(command)
+        def started() -> None:
+            with plain_errors():
+                for word in sys.argv[1:]:
+                    _check_grammar(word)
+            main()
+
+        return started
 
     return decorate
+
+
+def _check_grammar(word: str) -> None:
+    """Refuse an option that Hydra cannot parse; it would name the sign, but not the quotes that mend it."""
+    option, _, value = word.partition("=")
+    if word.startswith("-") or not value:
+        return
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        texts = (
+            [text.strip().strip("\"'") for text in value.strip("[]").split(",")] if value.startswith("[") else [value]
+        )
+        quoted = ",".join(json.dumps(text, ensure_ascii=False) for text in texts)
+        remedy = shlex.quote(f"{option}=[{quoted}]" if value.startswith("[") else f"{option}={quoted}")
+        raise InputError(
+            f"The option {word} cannot be read. Texts with blanks, brackets or other signs need quotes, and so does "
+            f"the whole option: {remedy}"
+        ) from None
 
 
 @contextmanager

@@ -94,6 +94,11 @@ def test_unusable_images_are_named_all_at_once_and_the_others_stay_prepared(comm
     assert command(prepare.main, *data, "data.exclude=[case2]").status == 0
     assert len(set((folder / "outputs" / "prepared").rglob("*.safetensors")) - prepared) == 1
     assert_refused(command(prepare.main, *data, "data.exclude=12"), "data.exclude to be a list", """["12"]""")
+    for option in ("data.exclude=[benign (1),b]", 'data.exclude=["benign (1)",b'):
+        remedy = """'data.exclude=["benign (1)","b"]'"""
+        assert_refused(command(prepare.main, *data, option), f"The option {option} cannot be read", remedy)
+    refused = command(prepare.main, "data=manifest", "data.manifest=my cases (2).csv")
+    assert_refused(refused, """'data.manifest="my cases (2).csv"'""")
 
     (folder / "3.png").write_bytes(b"")
     Image.fromarray(np.full((1, 1), 9, np.uint8)).save(folder / "4.png")

@@ -52,9 +52,9 @@ def read(root: Path) -> Reader:
 
 
 @functools.cache
-def composed(tool: str) -> DictConfig:
+def composed(tool: str, *options: str) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("prepare", [f"data={tool}"])
+        return compose("prepare", [f"data={tool}", *options])
 
 
 def assert_equal(manifest: Manifest, expected: Manifest, *, pixels: float = 0.0) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from liverattn.configuration import build
 from liverattn.data import spreadsheets
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.data.sources.spreadsheet import SpreadsheetSource
@@ -15,6 +16,7 @@ from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError, InputListError
 
 from .conftest import save_case
+from .test_importing import composed
 
 EXPORTS = Path(__file__).parent / "exports"
 LABELS = ["lesion", "malignant", "type"]
@@ -161,3 +163,19 @@ def test_workbooks_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(spreadsheets, "LARGEST_WORKBOOK", 5_000_000)
     with pytest.raises(InputError, match="it would unpack to 6 MB"):
         read_cells(root / "bomb.xlsx")
+
+
+@pytest.mark.parametrize("option", ["data.values={lesion: {ja: 1}}", "+data.values={lesion: {ja: 1}}"])
+def test_values_may_be_given_with_and_without_a_plus(tmp_path: Path, option: str) -> None:
+    save_case(tmp_path / "a.png", 0)
+    (tmp_path / "own.csv").write_text("path,lesion\na.png,ja\n")
+    source = composed("table", f"data.manifest={tmp_path / 'own.csv'}", option).data.source
+    assert build(source).manifest().table["lesion"].tolist() == [1]
+
+
+def test_values_of_a_column_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("path,lesion\na.png,1\n")
+    with pytest.raises(InputError, match=r"data\.values\.site is given, but data\.columns\.site is null"):
+        SpreadsheetSource(
+            path=str(tmp_path / "own.csv"), columns={"path": "path", "lesion": "lesion"}, values={"site": {"a": "b"}}
+        ).manifest()

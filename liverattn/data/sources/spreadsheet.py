@@ -39,7 +39,7 @@ class SpreadsheetSource:
     path: str
     root: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     sheet: str | None = None
 
@@ -78,8 +78,13 @@ class SpreadsheetSource:
             )
         cells = pd.DataFrame({meant: table[header].str.strip() for meant, header in given.items()})
         for meant, translations in self.values.items():
-            folded = {str(cell).strip().casefold(): str(value) for cell, value in translations.items()}
-            cells[meant] = [folded.get(cell.casefold(), cell) for cell in cells[meant]]
+            folded = {str(cell).strip().casefold(): str(value) for cell, value in (translations or {}).items()}
+            if folded and meant not in cells:
+                raise InputError(
+                    f"data.values.{meant} is given, but data.columns.{meant} is null. Name its column there."
+                )
+            if folded:
+                cells[meant] = [folded.get(cell.casefold(), cell) for cell in cells[meant]]
         return cells
 
 
