@@ -55,10 +55,14 @@ def opened(manifest: str | None, root: str | None) -> "Session":
         raise InputError("Nothing to annotate. Give a table, data.manifest=..., or a folder of images, data.root=...")
     folder = None if root is None else Path(root).expanduser()
     path = Path(manifest).expanduser() if manifest is not None else Path(str(folder)) / "cases.csv"
-    if folder is not None and not path.exists():
+    is_there = path.exists()
+    if folder is not None and not is_there:
         for line in create_table(folder, path):
             print(f"Left out: {line}")
-    return Session(path, folder)
+    session = Session(path, folder)
+    if manifest is None and is_there:  # a table of one's own may leave images out
+        session.add_new_images()
+    return session
 
 
 def suggesting(run: RunFolder, threshold: float) -> "Suggester":

@@ -101,3 +101,13 @@ def test_a_finished_run_suggests(folder: Path, tmp_path: Path) -> None:
     assert suggester.seen == {"b", "c", "d"}
     assert suggester.boxes(folder / "0.png") == [(0, 0, 92, 64)]
     assert annotate.suggesting(run, threshold=0.999).boxes(folder / "0.png") == []
+
+
+def test_images_that_came_since_are_offered_of_a_folder_not_of_a_table(folder: Path) -> None:
+    table = folder / "cases.csv"
+    annotate.opened(None, str(folder)).close()
+    (folder / "2.png").write_bytes((folder / "0.png").read_bytes())
+    for manifest, count in ((str(table), 2), (None, 3)):
+        session = annotate.opened(manifest, str(folder))
+        assert len(session.table) == count
+        session.close()

@@ -18,6 +18,7 @@ from liverattn.annotation.labels import Labels
 from liverattn.errors import InputError
 
 UNDO = "undo"
+ADDED = "added images"  # to the table; the line names the first and changes no label, and its table is written before
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ def undoable(actions: Sequence[Action], digest: str) -> list[Action]:
     for position, action in enumerate(actions):
         if position and action.table_before != actions[position - 1].table_after:
             left.clear()
-        if action.name != UNDO:
+        if action.name == UNDO:
+            del left[-1:]
+        elif action.name != ADDED:
             left.append(action)
-        elif left:
-            left.pop()
     return left if actions and actions[-1].table_after == digest else []

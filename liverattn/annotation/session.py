@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from liverattn.annotation.journal import UNDO, Action, Journal, undoable
+from liverattn.annotation.journal import ADDED, UNDO, Action, Journal, undoable
 from liverattn.annotation.labels import LABEL_KEYS, Labels, whole_boxes
-from liverattn.annotation.table import CaseTable
+from liverattn.annotation.table import CaseTable, usable_images
 from liverattn.data.images import image_size
 from liverattn.errors import InputError
 
@@ -82,7 +82,7 @@ class Session:
         last = self.journal.actions[-1] if self.journal.actions else None
         if last is None or last.table_after == self.table.digest:
             return
-        if last.table_before == self.table.digest:
+        if last.table_before == self.table.digest and last.name != ADDED:
             self.table.write(self._row[last.image_id], last.after)
             self.notes.append(f"The last action ({last.name} on {last.image_id}) was interrupted; it is done now.")
         else:
@@ -92,6 +92,23 @@ class Session:
         if self.journal.actions and self.journal.actions[-1].image_id in self._row:
             return self._row[self.journal.actions[-1].image_id]
         return next((case for case in range(len(self.table)) if not self.table.labels(case).is_complete), 0)
+
+    def add_new_images(self) -> None:
+        """Add the images below the root that the table does not have, and look at the first of them."""
+        new, left_out = usable_images(self.table.root, self.table.paths)
+        self.notes += [f"Left out: {line}" for line in left_out]
+        if not new:
+            return
+        before = self.table.digest
+        self.case = self.table.add(new)
+        self._row = {image_id: case for case, image_id in enumerate(self.table.image_ids)}
+        self.notes.append(f"{len(new)} image(s) came to the folder since, and are in the table now.")
+        if self.journal.actions:  # so that undo reaches behind
+            labels, image_id = self.table.labels(self.case), self.table.image_ids[self.case]
+            self.journal.append(
+                Action(round(time.time(), 3), image_id, ADDED, labels, labels, before, self.table.digest)
+            )
+            self._opened = len(self.journal.actions)
 
     def answer(self, case: int, key: str) -> None:
         """Label a case.

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,18 @@ class CaseTable:
         csv.writer(text, delimiter=self._separator, lineterminator=self._line_end).writerows(rows)
         return self._mark + text.getvalue().encode()
 
+    def add(self, paths: Sequence[Path]) -> int:
+        """Add unlabeled images, relative to the root, at the end of the file; returns the first one's case."""
+        first, header = len(self), [name.strip() for name in self._rows[0]]
+        for image_id, path in zip(_image_ids(paths, self.image_ids), paths, strict=True):
+            cells = {"image_id": image_id, "path": path.as_posix()}
+            self._rows_of_cases.append(len(self._rows))
+            self._rows.append([cells.get(name, "") for name in header])
+            self.image_ids.append(image_id)
+            self.paths.append(path.as_posix())
+        self._replace(self.content_with(first, self.labels(first)))
+        return first
+
     def is_unchanged(self) -> bool:
         """The file is as this process read or wrote it."""
         try:
@@ -88,12 +101,14 @@ class CaseTable:
 
     def write(self, case: int, labels: Labels) -> None:
         """Change one case in the file; the file as it was before any change is kept once beside it."""
-        content = self.content_with(case, labels)
+        self._replace(self.content_with(case, labels))
+        self._rows[self._rows_of_cases[case]] = self._relabeled(case, labels)
+
+    def _replace(self, content: bytes) -> None:
         original = self.path.with_name(f"{self.path.stem}.before-annotation.csv")
         if not original.exists():
             _write(original, self.path.read_bytes())
         _write(self.path, content)
-        self._rows[self._rows_of_cases[case]] = self._relabeled(case, labels)
         self.digest = hashlib.sha256(content).hexdigest()
 
     def _relabeled(self, case: int, labels: Labels) -> list[str]:
@@ -138,22 +153,36 @@ def create_table(root: Path, path: Path) -> Sequence[str]:
     """
     if not root.is_dir():
         raise InputError(f"The folder {root} does not exist. Give a folder of images as data.root=...")
-    found, left_out = [], []
-    for image in _image_files(root):
-        try:
-            image_size(image)
-            found.append(image.relative_to(root))
-        except ImageError as error:
-            left_out.append(f"{image.relative_to(root)}: {error}")
+    found, left_out = usable_images(root)
     if not found:
         raise InputError(f"No usable images below {root}." + "".join(f"\n  - {line}" for line in left_out))
-    short = [name.with_suffix("").as_posix() for name in found]
-    ids = [stem if short.count(stem) == 1 else name.as_posix() for stem, name in zip(short, found, strict=True)]
+    ids = _image_ids(found)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(["image_id", "path", *LABEL_COLUMNS])
         lines.writerows([image_id, name.as_posix(), "", "", "", ""] for image_id, name in zip(ids, found, strict=True))
     return left_out
+
+
+def usable_images(root: Path, known: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
+    """Images below a folder other than the known ones, relative to it, and what was left out and why."""
+    found, left_out, present = [], [], {(root / path).resolve() for path in known}
+    for image in _image_files(root):
+        if image.resolve() in present:
+            continue
+        try:
+            image_size(image)
+            found.append(image.relative_to(root))
+        except ImageError as error:
+            left_out.append(f"{image.relative_to(root)}: {error}")
+    return found, left_out
+
+
+def _image_ids(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
+    """Names without suffix; with it where that is another image's."""
+    short = [path.with_suffix("").as_posix() for path in paths]
+    counts = Counter([*taken, *short])
+    return [stem if counts[stem] == 1 else path.as_posix() for stem, path in zip(short, paths, strict=True)]
 
 
 def _image_files(root: Path) -> list[Path]:

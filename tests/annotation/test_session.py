@@ -245,3 +245,46 @@ def test_journal_lines_say_what_happened(table: Callable[..., Path]) -> None:
     (done,) = session.journal.actions
     assert isinstance(done, Action) and done.time > 1.7e9
     assert (done.image_id, done.name, done.before, done.after) == ("a", "hcc", Labels(), Labels("1", "1", "hcc"))
+
+
+def test_images_that_came_since_are_added_and_undo_reaches_behind(blank: Path) -> None:
+    session = Session(blank)
+    session.add_new_images()
+    assert session.notes == [] and len(session.table) == 3
+    session.answer(0, "b")
+    session.close()
+    for name in ("a.png", "3.png"):  # a is another image's name
+        shutil.copy(blank.parent / "0.png", blank.parent / name)
+    (blank.parent / "4.png").write_bytes(b"")
+    session = Session(blank)
+    session.add_new_images()
+    assert session.notes[0].startswith("Left out: 4.png: the file is empty")
+    assert session.notes[1:] == ["2 image(s) came to the folder since, and are in the table now."]
+    assert session.table.image_ids == ["a", "b", "c", "3", "a.png"] and session.case == 3
+    session.answer(4, "n")
+    session.close()
+    session = Session(blank)
+    session.add_new_images()
+    assert session.notes[1:] == [] and session.case == 4 and session.progress().complete == 1
+    session.undo()
+    session.undo()
+    session.undo()
+    assert {session.table.labels(case).lesion for case in range(5)} == {""}
+    session.close()
+
+
+def test_a_table_as_it_was_before_images_came_is_opened(blank: Path) -> None:
+    session = Session(blank)
+    session.answer(0, "b")
+    session.close()
+    before = blank.read_bytes()
+    shutil.copy(blank.parent / "0.png", blank.parent / "3.png")
+    session = Session(blank)
+    session.add_new_images()
+    session.close()
+    blank.write_bytes(before)  # from a backup
+    session = Session(blank)
+    assert "undo does not reach behind" in session.notes[0] and len(session.table) == 3
+    session.add_new_images()
+    assert session.table.image_ids[3:] == ["3"] and session.table.labels(0).lesion == "1"
+    session.close()
