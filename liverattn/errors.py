@@ -41,19 +41,22 @@ class InputListError(InputError):
         return type(self), (self.heading, self.problems, self.remedy)
 
 
-def expect_whole(option: str, value: object, least: int, *, null: bool = False) -> None:
-    """Refuse what is not a whole number of at least ``least`` (or null, where this means something)."""
+def expect_whole(option: str, value: object, least: int, most: float = math.inf, *, null: bool = False) -> None:
+    """Refuse what is not a whole number of ``least`` to ``most`` (or null, where this means something)."""
     if null and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         kind = "null or a whole number" if null else "a whole number"
-        raise InputError(f"Expected {option} to be {kind} of at least {least}, but got {value}.")
+        allowed = f"of at least {least}" if most == math.inf else f"of {least} to {most}"
+        raise InputError(f"Expected {option} to be {kind} {allowed}, but got {value}.")
 
 
-def expect_number(option: str, value: object, least: float) -> None:
-    """Refuse what is not a finite number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise InputError(f"Expected {option} to be a number of at least {least:g}, but got {value}.")
+def expect_number(option: str, value: object, least: float, most: float = math.inf) -> None:
+    """Refuse what is not a finite number of ``least`` to ``most``."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or value == math.inf:  # type: ignore[operator]
+        allowed = f"of at least {least:g}" if most == math.inf else f"of {least:g} to {most:g}"
+        raise InputError(f"Expected {option} to be a number {allowed}, but got {value}.")
 
 
 def expect_share(option: str, value: object) -> None:

@@ -58,10 +58,10 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     keep_freed_memory()
     check(cfg)
     settings, config = build(cfg.trainer), plain(cfg)
+    recipe, augmentation, protocol = build(cfg.optim), build(cfg.data.augmentation), build(cfg.protocol)
     tasks = chosen_tasks(config["data"]["tasks"])
     outputs = [name for task in tasks for name in task.outputs]
     manifest, cases = prepared_data(cfg)
-    protocol = build(cfg.protocol)
     folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
     rows = protocol.rows(manifest, folds)
     labels = case_labels(manifest, outputs, cfg.data.lesion_free)
@@ -75,7 +75,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
     ids = manifest.table["image_id"]
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
-    recipe, memory = build(cfg.optim), Path(cfg.paths.outputs) / "fastest.json"
+    memory = Path(cfg.paths.outputs) / "fastest.json"
     fastest = functools.partial(remembered_fastest, model, cases.size, recipe, memory=memory)
     parameters = sum(one.numel() for one in model.parameters())
     hardware = begin(run, config, fingerprints, parts, parameters, settings, fastest)
@@ -93,7 +93,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         model=model,
         alpha=cfg.model.attention.alpha,
         recipe=recipe,
-        augmentation=build(cfg.data.augmentation),
+        augmentation=augmentation,
         reduction=cfg.data.reduction,
         clip=cfg.data.preprocessing.clip,
         settings=settings,

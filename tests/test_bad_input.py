@@ -291,3 +291,19 @@ def test_the_full_trace_is_there_when_asked_for(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="does not exist"):
         command(prepare.main, "data=aul", f"data.root={tmp_path}/no", f"paths.outputs={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("optim.momentum=-0.1", "optim.momentum to be a number of 0 to 1, but got -0.1"),
+        ("data.augmentation.crop=0", "crop=0"),
+        ("protocol.folds=1", "protocol.folds to be a whole number of at least 2"),
+    ],
+)
+def test_what_needs_no_data_is_refused_before_they_are_read(
+    command: Command, tmp_path: Path, tiny: list[str], option: str, said: str
+) -> None:
+    missing = ["data=manifest", f"data.manifest={tmp_path}/no.csv", "~data.tasks.type"]
+    kept = [argument for argument in tiny if not argument.startswith(("data.counts", "data.tasks"))]
+    assert_refused(command(train.main, *kept, *missing, option), said)

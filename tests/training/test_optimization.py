@@ -1,6 +1,7 @@
 """Parameter groups, schedule and frozen stages."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -134,3 +135,21 @@ def test_unknown_stages_list_the_valid_ones(model: LesionClassifier) -> None:
     with pytest.raises(InputError, match=r"unknown stages layer7, head\. Valid: layer1, layer2"):
         SgdRecipe(frozen=("layer7", "layer1", "head")).freeze(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("trunk_rate", -0.01, "a number of at least 0"),
+        ("head_rate", math.inf, "a number of at least 0"),
+        ("weight_decay", None, "a number of at least 0"),
+        ("momentum", 1.5, "a number of 0 to 1"),
+        ("warmup", 5, "a number of 0 to 1"),
+        ("final", math.nan, "a number of 0 to 1"),
+        ("frozen", "layer1", "a list of stages"),
+        ("frozen", None, "a list of stages"),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(option: str, value: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=rf"Expected optim\.{option} to be {expected}.*, but got "):
+        SgdRecipe(**{option: value})
