@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import build, check_text, verb
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean
 from liverattn.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def main(cfg: DictConfig) -> None:
     }.items():
         if value is not None:
             check_text(option, value)
+    for option in ("advance", "open"):
+        expect_boolean(option, cfg[option])
     if cfg.suggest is not None:
         import torch
 

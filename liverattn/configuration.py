@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean
 from liverattn.files import digest
 
 # What changes where or how fast a run happens, but not its result.
@@ -147,14 +147,20 @@ def check_text(option: str, value: Any) -> None:
 
 
 def check_texts(node: DictConfig) -> None:
-    """:func:`check_text` for every value that is one by the type hints of what the node's ``_target_`` names."""
+    """:func:`check_text` for every value that is one by the type hints of what the node's ``_target_`` names.
+
+    And :func:`liverattn.errors.expect_boolean` for every one that is a boolean by them.
+    """
     hints = get_type_hints(hydra.utils.get_class(node["_target_"]))
     written = OmegaConf.to_container(node, resolve=False)
     assert isinstance(written, dict)
     for name, value in plain(node).items():
+        source = str(written[name])  # such as ${data.root}, by which a person knows it
+        option = source[2:-1] if source.startswith("${data.") else name
         if hints.get(name) is str or (hints.get(name) == str | None and value is not None):
-            source = str(written[name])  # such as ${data.root}, by which a person knows it
-            check_text(source[2:-1] if source.startswith("${data.") else name, value)
+            check_text(option, value)
+        elif hints.get(name) is bool:
+            expect_boolean(option, value)
 
 
 def plain(node: DictConfig | ListConfig) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import build, check_texts, verb
-from liverattn.errors import InputError, UnlabeledError
+from liverattn.errors import InputError, UnlabeledError, expect_boolean
 
 if TYPE_CHECKING:
     from liverattn.data.audit import Audit
@@ -29,6 +29,7 @@ def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
     from liverattn.data.exclusion import leaving_out
 
     check_texts(cfg.data.source)
+    expect_boolean("data.group_duplicates", cfg.data.group_duplicates)
     with leaving_out(excluded(cfg)):
         manifest, cache = build(cfg.data.source).manifest(), Path(cfg.paths.cache)
     if cfg.data.group_duplicates:
@@ -98,6 +99,7 @@ def main(cfg: DictConfig) -> None:
     from liverattn.reporting.check import refusal, write_check
 
     name, folder = cfg.data.name, Path(cfg.paths.outputs) / "checked" / cfg.data.name
+    expect_boolean("audit", cfg.audit)
     if not OmegaConf.is_list(cfg.export):
         raise InputError(f"Expected export to be a list, such as 'export=[coco,labelstudio]', but got {cfg.export}.")
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean
 from liverattn.files import replacing
 from liverattn.mlflow_requests import prompt_requests
 
@@ -46,6 +46,10 @@ class MlflowTracking:
     experiment: str = "liverattn"
     uri: str | None = None
     identifiers: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what only looks like a refusal to name patients: ``no`` is a text, and texts are true."""
+        expect_boolean("tracking.identifiers", self.identifiers)
 
     @property
     def is_local(self) -> bool:

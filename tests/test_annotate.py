@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["data.root={}", "suggest={}"], "is not the folder of a finished fold run"),
         (["data.root={}", "port=70000"], "Port 70000 cannot be used"),
         (["data.root={}", "port=abc"], "Expected port to be a whole number, such as 8050, or 0 for any free one, but"),
+        (["data.root={}", "advance=no"], "Expected advance to be true or false, but got no"),
         (["data.root=5"], "Expected data.root to be a text, but got 5. In quotes it is one: 'data.root=\"5\"'"),
     ],
 )

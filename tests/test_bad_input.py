@@ -307,3 +307,26 @@ def test_what_needs_no_data_is_refused_before_they_are_read(
     missing = ["data=manifest", f"data.manifest={tmp_path}/no.csv", "~data.tasks.type"]
     kept = [argument for argument in tiny if not argument.startswith(("data.counts", "data.tasks"))]
     assert_refused(command(train.main, *kept, *missing, option), said)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        (train.main, "data.group_duplicates=no"),
+        (train.main, "data.preprocessing.crop=no"),
+        (train.main, "trainer.channels_last=no"),
+        (prepare.main, "audit=no"),
+    ],
+)
+def test_no_is_not_taken_for_yes(
+    command: Command, tmp_path: Path, hospital: Path, verb: Callable[[], None], option: str
+) -> None:
+    on = on_manifest(hospital) if verb is train.main else ["data=manifest", f"data.manifest={hospital}"]
+    name, _ = option.split("=")
+    assert_refused(command(verb, *on, f"paths.outputs={tmp_path}/o", option), name, "true or false, but got")
+
+
+def test_no_is_not_taken_for_yes_by_a_source(command: Command, tmp_path: Path) -> None:
+    options = (f"data.root={tmp_path}", f"paths.outputs={tmp_path}/o", "data.one_based=no")
+    result = command(prepare.main, "data=voc", *options)
+    assert_refused(result, "data.one_based to be true or false, but got no")

@@ -44,6 +44,12 @@ def test_patients_are_hashed_unless_switched_on(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(MlflowTracking(folder="x", identifiers=True).shared_predictions(TABLE), TABLE)
 
 
+@pytest.mark.parametrize("value", ["no", "off", 0, None])
+def test_what_only_looks_like_no_names_is_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(InputError, match=f"Expected tracking.identifiers to be true or false, but got {value}"):
+        MlflowTracking(folder=str(tmp_path), identifiers=value)
+
+
 def test_what_is_left_out_is_not_named_either() -> None:
     config = {"data": {"name": "manifest", "exclude": ["anna-1", 12]}, "seed": 0}
     command = "python -m liverattn.train -m '++data.exclude=[\"anna (1)\"]' protocol.fold=0,1"

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_boolean, expect_whole
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
@@ -196,6 +196,10 @@ class Preprocessing:
                     f"Expected data.preprocessing.{name} to be one of {', '.join(choices)}, "
                     f"but got {getattr(self, name)!r}."
                 )
+        for name in ("crop", "clip"):
+            expect_boolean(f"data.preprocessing.{name}", getattr(self, name))
+        for name in ("height", "width"):
+            expect_whole(f"data.preprocessing.{name}", getattr(self, name), 1)
         if min(self.height, self.width) < 32:
             raise InputError(f"Expected an input of at least 32x32 pixels, but got {self.height}x{self.width}.")
 

@@ -100,7 +100,7 @@ class TrainerSettings:
             raise InputError(
                 f"Expected trainer.deterministic to be auto, true or false, but got {self.deterministic!r}."
             )
-        for name in ("cuda_graphs", "data_on_device"):
+        for name in ("channels_last", "cuda_graphs", "data_on_device"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Expected trainer.{name} to be null, true or false, but got {getattr(self, name)!r}.")
         if self.cuda_graphs and (self.compile or self.devices > 1):

@@ -261,6 +261,10 @@ def test_settings_name_what_pixels_depend_on() -> None:
         ({"aspect": "zoom"}, "data.preprocessing.aspect to be one of pad, crop, stretch, but got 'zoom'"),
         ({"intensity": "mean"}, "data.preprocessing.intensity to be one of top, brightest, off, but got 'mean'"),
         ({"height": 31}, "at least 32x32 pixels, but got 31x345"),
+        ({"height": 60.5}, "data.preprocessing.height to be a whole number of at least 1, but got 60.5"),
+        ({"width": "wide"}, "data.preprocessing.width to be a whole number of at least 1, but got wide"),
+        ({"crop": "no"}, "data.preprocessing.crop to be true or false, but got no"),
+        ({"clip": 1}, "data.preprocessing.clip to be true or false, but got 1"),
     ],
 )
 def test_illegal_settings(options: dict[str, object], message: str) -> None:
