@@ -109,7 +109,7 @@ def check(cfg: DictConfig) -> None:
     """Refuse options without a meaning that no part of a fold run refuses by itself, before anything is read."""
     from liverattn.data.targets import REDUCTIONS
 
-    expect_whole("seed", cfg.seed, 0)
+    expect_whole("seed", cfg.seed, 0, 2**32 - 1)  # what numpy takes
     expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
     if cfg.data.reduction not in REDUCTIONS:
         raise InputError(

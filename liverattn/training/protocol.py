@@ -56,6 +56,8 @@ class Protocol:
         for name, least in {"repeats": 1, "folds": 2, "repeat": 0, "fold": 0, "seed": 0}.items():
             expect_whole(f"protocol.{name}", getattr(self, name), least)
         expect_whole("protocol.inner_folds", self.inner_folds, 2, null=True)
+        if self.split_file is not None and not isinstance(self.split_file, str):
+            raise InputError(f"Expected protocol.split_file to be null or a file, but got {self.split_file}.")
         served = ("paper", "last") if self.inner_folds is None else ("inner", "paper", "last")
         if self.name not in served:
             remedy = " (protocol=inner sets protocol.inner_folds, which it needs)" if self.name == "inner" else ""

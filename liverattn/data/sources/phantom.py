@@ -21,7 +21,7 @@ from liverattn.data.cache import PreparedCases
 from liverattn.data.manifest import LESION_TYPES, MALIGNANT_TYPES, Manifest, check_manifest
 from liverattn.data.phantoms import render_phantom
 from liverattn.data.preprocessing import Window
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError, InputListError, expect_whole
 from liverattn.files import digest, replacing, write_json
 
 TABLE_1 = {"none": 258, "angioma": 17, "metastasis": 48, "hcc": 6, "cyst": 30, "fnh": 8}
@@ -51,6 +51,7 @@ class PhantomSource:
         Raises:
             InputError: Counts are negative, of an unknown kind, or add up to nothing; or the folder holds other files.
         """
+        expect_whole("data.seed", self.seed, 0)
         kinds = self._kinds()
         self._refuse_folder_of_others()
         folder = Path(self.root) / digest([GENERATOR_VERSION, sorted(self.counts.items()), self.seed])[:12]
