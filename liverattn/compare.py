@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import plain, verb
+from liverattn.configuration import check_name, plain, verb
 from liverattn.ensemble import show
 from liverattn.errors import InputError, expect_whole
 from liverattn.files import write_json
@@ -32,6 +32,7 @@ def main(cfg: DictConfig) -> None:
     """Find the fold runs, test, write and show the table."""
     from liverattn.comparison.pairs import comparison_table
 
+    check_name(cfg.name)
     if cfg.cases not in ("held_out", SELECTION) or (cfg.cases == SELECTION and cfg.protocol.name == "paper"):
         raise InputError(
             f"Expected cases to be held_out, or {SELECTION} with protocol=inner or protocol=last, but got "

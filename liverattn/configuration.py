@@ -135,6 +135,18 @@ def build(node: DictConfig, **more: Any) -> Any:
         raise
 
 
+def check_name(value: Any) -> None:
+    """Refuse a ``name`` that decides no folder of its own, or one elsewhere, where later commands do not look.
+
+    Raises:
+        InputError: It is empty, null, absolute, or leads upward.
+    """
+    path = Path("" if value is None else str(value))
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        shown = "null" if value is None else repr(value)
+        raise InputError(f"Expected name to be that of a folder below the outputs, such as name=mine, but got {shown}.")
+
+
 def check_text(option: str, value: Any) -> None:
     """Refuse what is no text where one is meant, such as a path: Hydra reads 5 as a number.
 

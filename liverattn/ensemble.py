@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, plain, verb
+from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
 
@@ -38,7 +38,8 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse a choice of bundle that cannot be made, before anything is computed."""
+    """Refuse a name and a choice of bundle that cannot be used, before anything is computed."""
+    check_name(cfg.name)
     if cfg.bundle not in ("one", "all", None):
         raise InputError(f"Expected bundle to be one, all or null, but got {cfg.bundle}.")
 

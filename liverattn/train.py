@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from liverattn.configuration import build, plain, verb
+from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import InputError, expect_number, expect_whole
 from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
@@ -109,6 +109,7 @@ def check(cfg: DictConfig) -> None:
     """Refuse options without a meaning that no part of a fold run refuses by itself, before anything is read."""
     from liverattn.data.targets import REDUCTIONS
 
+    check_name(cfg.name)
     expect_whole("seed", cfg.seed, 0, 2**32 - 1)  # what numpy takes
     expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
     if cfg.data.reduction not in REDUCTIONS:

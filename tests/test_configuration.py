@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, config_folder, identity, plain
+from liverattn.configuration import build, check_name, config_folder, identity, plain
 from liverattn.errors import InputError
 
 FOLDER = config_folder()
@@ -108,3 +108,14 @@ def test_what_a_constructor_refuses_is_one_message() -> None:
         build(cfg.trainer)
     with pytest.raises(InputError, match="cannot be used"):
         build(composed("+trainer.warmth=3").trainer)
+
+
+@pytest.mark.parametrize("name", [None, "", ".", "..", "../elsewhere", "/elsewhere", "mine/../.."])
+def test_a_name_is_that_of_a_folder_below_the_outputs(name: str | None) -> None:
+    with pytest.raises(InputError, match=r"Expected name to be that of a folder .* but got "):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["mine", "a/b", "a b", "..mine", 2024])
+def test_other_names_are_allowed(name: str | int) -> None:
+    check_name(name)
