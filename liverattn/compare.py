@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
     """Find the fold runs, test, write and show the table."""
     from liverattn.comparison.pairs import comparison_table
 
-    check_name(cfg.name)
+    check_name("name", cfg.name)
     if cfg.cases not in ("held_out", SELECTION) or (cfg.cases == SELECTION and cfg.protocol.name == "paper"):
         raise InputError(
             f"Expected cases to be held_out, or {SELECTION} with protocol=inner or protocol=last, but got "

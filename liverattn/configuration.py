@@ -135,8 +135,8 @@ def build(node: DictConfig, **more: Any) -> Any:
         raise
 
 
-def check_name(value: Any) -> None:
-    """Refuse a ``name`` that decides no folder of its own, or one elsewhere, where later commands do not look.
+def check_name(option: str, value: Any) -> None:
+    """Refuse a name that decides no folder of its own, or one elsewhere, where later commands do not look.
 
     Raises:
         InputError: It is empty, null, absolute, or leads upward.
@@ -144,7 +144,9 @@ def check_name(value: Any) -> None:
     path = Path("" if value is None else str(value))
     if not path.parts or path.is_absolute() or ".." in path.parts:
         shown = "null" if value is None else repr(value)
-        raise InputError(f"Expected name to be that of a folder below the outputs, such as name=mine, but got {shown}.")
+        raise InputError(
+            f"Expected {option} to name a folder below the outputs, such as {option}=mine, but got {shown}."
+        )
 
 
 def check_text(option: str, value: Any) -> None:

@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Refuse a name and a choice of bundle that cannot be used, before anything is computed."""
-    check_name(cfg.name)
+    check_name("name", cfg.name)
     if cfg.bundle not in ("one", "all", None):
         raise InputError(f"Expected bundle to be one, all or null, but got {cfg.bundle}.")
 

@@ -43,9 +43,8 @@ def excluded(cfg: DictConfig) -> list[Any]:
 
     names = cfg.data.exclude
     if not OmegaConf.is_list(names):
-        raise InputError(
-            f"Expected data.exclude to be a list of image_ids, but got {names!r}. Write {exclude_option([str(names)])}"
-        )
+        remedy = exclude_option([] if names is None else [str(names)])
+        raise InputError(f"Expected data.exclude to be a list of image_ids, but got {names!r}. Write {remedy}")
     return list(names)
 
 

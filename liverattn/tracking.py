@@ -30,7 +30,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 
 
-# MLflow asks a server that is gone for four minutes, in silence; what the user sets in the environment counts.
 @dataclass(frozen=True, kw_only=True)
 class MlflowTracking:
     """Where runs are tracked.

@@ -59,12 +59,9 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     check(cfg)
     settings, config = build(cfg.trainer), plain(cfg)
     recipe, augmentation, protocol = build(cfg.optim), build(cfg.data.augmentation), build(cfg.protocol)
-    tasks = chosen_tasks(config["data"]["tasks"])
+    tracking, tasks = build(cfg.tracking), chosen_tasks(config["data"]["tasks"])
     outputs = [name for task in tasks for name in task.outputs]
-    manifest, cases = prepared_data(cfg)
-    folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
-    rows = protocol.rows(manifest, folds)
-    labels = case_labels(manifest, outputs, cfg.data.lesion_free)
+    hardware = settings.hardware()
     pl.seed_everything(cfg.seed, verbose=False)
     model = LesionClassifier(
         build(cfg.backbone),
@@ -72,13 +69,20 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         outputs=len(outputs),
         mirror=cfg.model.mirror,
     )
+    recipe.stages(model)
+    manifest, cases = prepared_data(cfg)
+    folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
+    rows = protocol.rows(manifest, folds)
+    labels = case_labels(manifest, outputs, cfg.data.lesion_free)
     fingerprints = {"data": cases.fingerprint, "assignment": folds.hash}
     ids = manifest.table["image_id"]
     parts = {part: ids[chosen].tolist() for part, chosen in vars(rows).items()}
     memory = Path(cfg.paths.outputs) / "fastest.json"
     fastest = functools.partial(remembered_fastest, model, cases.size, recipe, memory=memory)
     parameters = sum(one.numel() for one in model.parameters())
-    hardware = begin(run, config, fingerprints, parts, parameters, settings, fastest)
+    hardware = begin(
+        run, config, fingerprints, parts, parameters, hardware, fastest if settings.leaves_choice else None
+    )
     counts = ", ".join(f"{len(names)} {part.replace('_', ' ')}" for part, names in parts.items() if names)
     print(f"Cases: {counts}; {hardware.accelerator}, {hardware.precision}")
     return FoldRun(
@@ -98,7 +102,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         clip=cfg.data.preprocessing.clip,
         settings=settings,
         hardware=hardware,
-        tracking=build(cfg.tracking),
+        tracking=tracking,
         tags=run_tags(config, fingerprints),
         config=config,
         seed=cfg.seed,
@@ -109,7 +113,8 @@ def check(cfg: DictConfig) -> None:
     """Refuse options without a meaning that no part of a fold run refuses by itself, before anything is read."""
     from liverattn.data.targets import REDUCTIONS
 
-    check_name(cfg.name)
+    check_name("name", cfg.name)
+    check_name("data.name", cfg.data.name)
     expect_whole("seed", cfg.seed, 0, 2**32 - 1)  # what numpy takes
     expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
     if cfg.data.reduction not in REDUCTIONS:

@@ -112,10 +112,10 @@ def test_what_a_constructor_refuses_is_one_message() -> None:
 
 @pytest.mark.parametrize("name", [None, "", ".", "..", "../elsewhere", "/elsewhere", "mine/../.."])
 def test_a_name_is_that_of_a_folder_below_the_outputs(name: str | None) -> None:
-    with pytest.raises(InputError, match=r"Expected name to be that of a folder .* but got "):
-        check_name(name)
+    with pytest.raises(InputError, match=r"Expected name to name a folder .* but got "):
+        check_name("name", name)
 
 
 @pytest.mark.parametrize("name", ["mine", "a/b", "a b", "..mine", 2024])
 def test_other_names_are_allowed(name: str | int) -> None:
-    check_name(name)
+    check_name("name", name)

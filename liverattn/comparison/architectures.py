@@ -213,8 +213,9 @@ def _one_architecture(label: str, runs: Sequence[FinishedRun]) -> Architecture:
         twin = cells.setdefault((run.is_inner, run.cell), run)
         if twin is not run:
             raise InputError(
-                f"Two finished runs are of {label}, repeat {run.cell[0]}, fold {run.cell[1]}: {twin.folder.path} and "
-                f"{run.folder.path}. Move one of them away, or narrow the search with runs=..."
+                f"Two finished runs are the same training ({label}, repeat {run.cell[0]}, fold {run.cell[1]}), "
+                f"whatever their names: {twin.folder.path} and {run.folder.path}. Move one of them away, or narrow the "
+                "search with runs=..."
             )
         if run.fingerprint != runs[0].fingerprint:
             raise InputError(

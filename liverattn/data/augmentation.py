@@ -7,14 +7,14 @@ epoch, and which a global seed does not reach. Each sample is therefore seeded b
 import math
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_number
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it contacts the package index on import otherwise
 
@@ -48,21 +48,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Refuse magnitudes without a meaning."""
-        allowed = {
-            "crop": 0 < self.crop <= 1,
-            "aspect": 0 <= self.aspect < 1,
-            "translate": 0 <= self.translate < 1,
-            "rotate": 0 <= self.rotate <= 180,
-            "flip": 0 <= self.flip <= 1,
-            "probability": 0 <= self.probability <= 1,
-            "gamma": 0 <= self.gamma <= 1,
-            "gain": 0 <= self.gain <= 1,
-        }
-        wrong = [f"{name}={getattr(self, name)}" for name, is_allowed in allowed.items() if not is_allowed]
-        if wrong:
+        for one in fields(self):
+            expect_number(
+                f"data.augmentation.{one.name}", getattr(self, one.name), 0, 180 if one.name == "rotate" else 1
+            )
+        if self.crop == 0 or self.aspect == 1 or self.translate == 1:
             raise InputError(
-                f"Expected data.augmentation to hold numbers of 0 to 1 (crop > 0, aspect and translate < 1) and "
-                f"rotate of 0 to 180 degrees, but got {', '.join(wrong)}."
+                "Expected data.augmentation to have crop above 0, aspect and translate below 1, but got "
+                f"crop={self.crop}, aspect={self.aspect}, translate={self.translate}."
             )
 
     def build(self, size: tuple[int, int]) -> "Augmenter":

@@ -83,7 +83,8 @@ def make_folds(manifest: Manifest, repeats: int, folds: int, seed: int) -> Folds
     if repeats < 1 or folds < 2:
         raise InputError(f"Expected protocol.repeats >= 1 and protocol.folds >= 2, but got {repeats} and {folds}.")
     if len(set(patients)) < folds:
-        raise InputError(f"{len(set(patients))} patient(s) cannot be divided into {folds} folds: lower protocol.folds.")
+        remedy = "lower protocol.folds" if len(set(patients)) > 1 else "cross-validation needs two or more"
+        raise InputError(f"{len(set(patients))} patient(s) cannot be divided into {folds} folds: {remedy}.")
     labels = strata(manifest.table)
     made = Folds(
         image_ids=tuple(manifest.table["image_id"]),

@@ -60,6 +60,11 @@ def chosen_tasks(options: Mapping[str, Mapping[str, Any] | None]) -> list[Task]:
             raise InputError(
                 f"Expected data.tasks.{name}.conditional to be true or false, but got {task['conditional']!r}."
             )
+        if task["conditional"] and "lesion" in outputs:
+            raise InputError(
+                f"data.tasks.{name}.conditional=true scores on lesion images only, where that output has one class. "
+                "Leave it false."
+            )
         tasks.append(Task(name, tuple(outputs), task["weight"], task["conditional"]))
     names = [output for task in tasks for output in task.outputs]
     if not names:

@@ -88,8 +88,9 @@ def build_backbone(
         InputError: Unknown name, cut or library; weights absent, incomplete, of other shapes, altered or executable;
             a network that cannot give a map (B, C, h, w) of images of any size.
     """
-    if weights == IMAGENET and sha256 is not None:
-        raise InputError("backbone.sha256 checks a local file, but backbone.weights is imagenet: give the file's path.")
+    if weights in (IMAGENET, None) and sha256 is not None:
+        shown = "null" if weights is None else weights
+        raise InputError(f"backbone.sha256 checks a local file, but backbone.weights is {shown}: give the file's path.")
     if library == "timm":
         body = _timm_body(name, cut, pretrained=weights == IMAGENET)
     elif library == "torchvision":

@@ -11,8 +11,7 @@ from liverattn.files import replacing, write_json
 from liverattn.provenance import environment_since, versions
 from liverattn.runs import RunFolder
 from liverattn.training.distributed import is_leader
-from liverattn.training.hardware import Hardware, choose_hardware
-from liverattn.training.trainer import TrainerSettings
+from liverattn.training.hardware import Hardware
 
 
 def begin(
@@ -21,8 +20,8 @@ def begin(
     fingerprints: Mapping[str, str],
     parts: Mapping[str, Sequence[str]],
     parameters: int,
-    settings: TrainerSettings,
-    fastest: Callable[[Hardware], Hardware],
+    hardware: Hardware,
+    fastest: Callable[[Hardware], Hardware] | None,
 ) -> Hardware:
     """Record what a new run is, or check that a resumed one is still the same.
 
@@ -32,8 +31,8 @@ def begin(
         fingerprints: ``data`` and ``assignment``: what may not change while a run is unfinished.
         parts: image_ids of the cases to train on, held out and to select by.
         parameters: Number of the network's.
-        settings: Of the training loop.
-        fastest: What to take in the place of the usual choice, where the settings leave it to a timing.
+        hardware: The usual choices for the machine.
+        fastest: What to take in their place, where the settings leave it to a timing.
 
     Returns:
         The choices for the machine; a resumed run keeps those that it began with.
@@ -48,12 +47,11 @@ def begin(
             f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
             "Remove that folder to begin anew."
         )
-    hardware = choose_hardware(settings.accelerator, settings.precision, settings.channels_last, settings.devices)
     # A resumed run keeps what was chosen, or it would not end in the same weights.
     recorded = {name: record[name] for name in ("precision", "channels_last", "threads") if name in record}
     if recorded:
         hardware = replace(hardware, **recorded)
-    elif settings.leaves_choice:
+    elif fastest is not None:
         hardware = fastest(hardware)
     if is_leader():
         chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}

@@ -75,11 +75,8 @@ class SgdRecipe:
 
         return optimizer, LambdaLR(optimizer, share)
 
-    def freeze(self, model: LesionClassifier) -> list[nn.Module]:
-        """Stop the gradients of the frozen stages.
-
-        Returns:
-            Their modules, to be kept in evaluation mode.
+    def stages(self, model: LesionClassifier) -> list[nn.Module]:
+        """The frozen stages of a network.
 
         Raises:
             InputError: A stage is not in the trunk.
@@ -89,7 +86,18 @@ class SgdRecipe:
         if unknown:
             stages = [name for name in modules if name and "." not in name]
             raise InputError(f"optim.frozen names unknown stages {', '.join(unknown)}. Valid: {', '.join(stages)}, ...")
-        frozen = [modules[name] for name in self.frozen]
+        return [modules[name] for name in self.frozen]
+
+    def freeze(self, model: LesionClassifier) -> list[nn.Module]:
+        """Stop the gradients of the frozen stages.
+
+        Returns:
+            Their modules, to be kept in evaluation mode.
+
+        Raises:
+            InputError: A stage is not in the trunk.
+        """
+        frozen = self.stages(model)
         for module in frozen:
             module.requires_grad_(False)
         return frozen

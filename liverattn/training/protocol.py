@@ -55,6 +55,9 @@ class Protocol:
         """Refuse a protocol that the training cannot serve."""
         for name, least in {"repeats": 1, "folds": 2, "repeat": 0, "fold": 0, "seed": 0}.items():
             expect_whole(f"protocol.{name}", getattr(self, name), least)
+        if self.split_file is None:
+            for name, count in {"repeat": self.repeats, "fold": self.folds}.items():
+                expect_whole(f"protocol.{name}", getattr(self, name), 0, count - 1)
         expect_whole("protocol.inner_folds", self.inner_folds, 2, null=True)
         if self.split_file is not None and not isinstance(self.split_file, str):
             raise InputError(f"Expected protocol.split_file to be null or a file, but got {self.split_file}.")

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liverattn.errors import InputError, expect_number, expect_whole
 from liverattn.training.checkpoints import WholeFiles
-from liverattn.training.hardware import Hardware, fits_on_gpu
+from liverattn.training.hardware import Hardware, choose_hardware, fits_on_gpu
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -108,6 +108,8 @@ class TrainerSettings:
             raise InputError(f"trainer.cuda_graphs=true does not go together with {other}. Leave one of them out.")
         if self.ema is not None and not (isinstance(self.ema, int | float) and 0 < self.ema < 1):
             raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema!r}.")
+        if self.profiler not in (None, "simple", "advanced"):
+            raise InputError(f"Expected trainer.profiler to be null, simple or advanced, but got {self.profiler!r}.")
         if self.strategy not in ("auto", "ddp"):
             raise InputError(f"Expected trainer.strategy to be auto or ddp, but got {self.strategy!r}.")
 
@@ -115,6 +117,16 @@ class TrainerSettings:
     def leaves_choice(self) -> bool:
         """Precision, memory format and threads are to be timed; processes that share the cores are not."""
         return self.probe and self.precision == "auto" and self.channels_last is None and self.devices == 1
+
+    def hardware(self) -> Hardware:
+        """The usual choices for this machine.
+
+        Raises:
+            InputError: It is not what is asked for.
+        """
+        chosen = choose_hardware(self.accelerator, self.precision, self.channels_last, self.devices)
+        self.captures(chosen)
+        return chosen
 
     def captures(self, hardware: Hardware) -> bool:
         """Training goes through CUDA graphs.
@@ -148,7 +160,7 @@ class TrainerSettings:
             logger: Of the metrics, or None.
 
         Raises:
-            InputError: An unknown profiler, or a folder whose name further processes cannot be given.
+            InputError: A folder whose name further processes cannot be given.
         """
         if self.devices > 1 and '"' in str(folder):
             raise InputError(
@@ -197,7 +209,5 @@ class TrainerSettings:
             return None
         kinds: dict[str, type[SimpleProfiler] | type[AdvancedProfiler]]
         kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
-        if self.profiler not in kinds:
-            raise InputError(f"Expected trainer.profiler to be null, simple or advanced, but got {self.profiler!r}.")
         print(f"Where the time goes will be written to {folder / 'fit-profile.txt'}")
         return kinds[self.profiler](dirpath=folder, filename="profile")

@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -247,11 +248,12 @@ def test_intensities_leave_geometry_as_it_was() -> None:
         {"probability": -1},
         {"gamma": -0.1},
         {"gain": 1.5},
+        {"gain": "x"},
     ],
 )
-def test_magnitudes_without_a_meaning_are_refused(magnitudes: dict[str, float]) -> None:
+def test_magnitudes_without_a_meaning_are_refused(magnitudes: dict[str, Any]) -> None:
     ((name, value),) = magnitudes.items()
-    with pytest.raises(InputError, match=f"data.augmentation .* but got {name}={value}"):
+    with pytest.raises(InputError, match=rf"data.augmentation.*{name}.* but got (.*{name}=)?{value}"):
         Augmentation(**magnitudes)
 
 
