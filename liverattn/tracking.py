@@ -122,8 +122,9 @@ class MlflowTracking:
         """
         from mlflow import MlflowClient
 
-        for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "pytorch_lightning"):
+        for chatty in ("alembic", "mlflow", "pytorch_lightning"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # traces of errors that it raises, too
         with self._alone():
             if self.is_local and not self._database.exists():
                 with replacing(self._database) as temporary:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,3 +175,14 @@ def test_metrics_wait_for_a_server_that_comes_back(tmp_path: Path, monkeypatch: 
             logger.log_metrics({"loss": 1.0}, step)
     logger.finalize("success")
     assert len(logger.experiment.get_metric_history(logger.run_id, "loss")) == 1100
+
+
+def test_a_database_that_cannot_be_written_prints_no_trace(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = MlflowTracking(folder=str(tmp_path)).logger("run", {})
+    assert logger.run_id is not None
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("DROP TABLE metrics")  # raises what a full disk does
+    logger.log_metrics({"loss": 1.0}, 0)
+    with pytest.raises(MlflowException, match="no such table"):
+        logger.complete("success")
+    assert capfd.readouterr() == ("", "")
