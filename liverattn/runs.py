@@ -134,9 +134,18 @@ class RunFolder:
             return "missing"
         try:
             with locked(self._lock, fcntl.LOCK_SH):  # so that two who ask do not take each other for the worker
-                return "failed" if self.record().get("state") == "failed" else "interrupted"
+                return "interrupted" if self.failure is None else "failed"
         except RunBusyError:
             return "running"
+
+    @property
+    def failure(self) -> str | None:
+        """Why an unfinished run failed: with a damaged record it cannot go on, either. None: it can."""
+        try:
+            record = self.record()
+        except InputError as damaged:
+            return str(damaged)
+        return str(record.get("error")) if record.get("state") == "failed" else None
 
     def copy(self, task: str) -> Path:
         """The checkpoint of one task."""

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from liverattn.configuration import build, plain, plain_errors
+from liverattn.errors import InputError
 from liverattn.prepare import prepared_data
 from liverattn.sweeps.cell_job import MOTHER
 from liverattn.sweeps.expansion import described_sweep
@@ -105,7 +106,8 @@ class Multirun:
         progress = self.sweep.progress()
         for position in todo:
             if progress[position].state == "failed":
-                self.sweep.run(self.sweep.cells[position]).update_record(state="interrupted")
+                with suppress(InputError):  # a damaged record: the cell says so itself
+                    self.sweep.run(self.sweep.cells[position]).update_record(state="interrupted")
 
     @property
     def _is_alone(self) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from liverattn.errors import InputError
 from liverattn.mlflow_requests import prompt_requests
+from liverattn.runs import RunFolder
 from liverattn.sweeps.record import Progress, Sweep
 from liverattn.tracking import MlflowTracking, Tracking
 
@@ -54,7 +56,7 @@ class ParentRun:
         """
         with prompt_requests():
             self.client.get_run(self.run_id)  # is it there? What follows asks for every child
-        runs = (self.sweep.run(cell).record().get("mlflow_run_id") for cell in self.sweep.cells)
+        runs = (_tracked(self.sweep.run(cell)) for cell in self.sweep.cells)
         children = {run: item.state for run, item in zip(runs, progress, strict=True) if run is not None}
         for run in self._found([*children, *self._left_over(children)]):
             self._mend(run, children.get(run.info.run_id, "interrupted"))
@@ -83,6 +85,14 @@ class ParentRun:
                 self.client.set_tag(run.info.run_id, name, value)
         if state in ENDED and run.info.status != ENDED[state]:
             self.client.set_terminated(run.info.run_id, ENDED[state])
+
+
+def _tracked(run: RunFolder) -> str | None:
+    try:
+        found: str | None = run.record().get("mlflow_run_id")
+    except InputError:  # a damaged record: the others are brought up to date all the same
+        return None
+    return found
 
 
 def open_parent(tracking: Tracking, sweep: Sweep) -> ParentRun | None:

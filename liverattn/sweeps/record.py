@@ -179,7 +179,7 @@ def _progress(run: RunFolder, epochs: int) -> Progress:
         state=state,
         share=1.0 if state == "finished" else len(done) / epochs,
         seconds=statistics.median(gaps) * epochs if gaps else None,
-        error=run.record().get("error") if state == "failed" else None,
+        error=run.failure if state == "failed" else None,
     )
 
 

@@ -79,6 +79,21 @@ def test_the_command_that_is_told_runs_the_failed_cell_alone(
     assert len(find_runs(tmp_path / "outputs")) == 2
 
 
+def test_a_damaged_record_of_a_run_stops_no_other_cell(
+    command: Command, tiny: list[str], cells: Cells, tmp_path: Path
+) -> None:
+    cells.raises(0, KeyboardInterrupt())
+    command(train.main, "-m", *tiny, FOLDS)
+    (run,) = find_runs(tmp_path / "outputs")
+    (run.path / "run.json").write_text("")
+    cells.actions.clear()
+    result = command(train.main, "-m", *tiny, FOLDS)
+    assert result.status == 1 and "done: run repeat 0 fold 1" in result.out
+    assert f"Failed: run repeat 0 fold 0: {run.path}/run.json is damaged" in result.out
+    assert "MLflow could not be brought up to date" not in result.out
+    assert "Traceback" not in result.out + result.err
+
+
 def test_interrupted_sweeps_go_on(sweep: Command, cells: Cells, tmp_path: Path) -> None:
     cells.raises(1, KeyboardInterrupt())
     result = sweep(FOLDS)
