@@ -71,3 +71,13 @@ def test_damage_is_named(cysts: Manifest, tmp_path: Path, text: str) -> None:
     paths[2].unlink()
     with pytest.raises(InputError, match=r"00000\.json.*\n.*00002\.json.*\nRemove these files"):
         prepared_vessels(cysts, cases)
+
+
+def test_damaged_boxes_are_named_and_rendered_again(cysts: Manifest, tmp_path: Path) -> None:
+    source = PhantomSource(root=str(tmp_path / "phantoms"), counts={"cyst": 3, "none": 1}, seed=5, workers=1)
+    notes = (cysts.root / cysts.table.at[0, "path"]).with_suffix(".json")
+    notes.write_text('{"box')
+    with pytest.raises(InputError, match=rf"{notes} is damaged .*Remove it"):
+        source.manifest()
+    notes.unlink()
+    assert source.manifest().table.equals(cysts.table)

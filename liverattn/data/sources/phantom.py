@@ -133,7 +133,11 @@ def _render_one(job: Job) -> None:
 
 
 def _row(path: Path, kind: str) -> dict[str, Any]:
-    boxes = json.loads(path.with_suffix(".json").read_text())["boxes"]
+    notes = path.with_suffix(".json")
+    try:
+        boxes = json.loads(notes.read_text())["boxes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{notes} is damaged ({error}). Remove it: the phantom is rendered again.") from None
     is_lesion = kind != "none"
     return {
         "image_id": f"phantom-{path.stem}",
