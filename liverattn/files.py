@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only file system it says what is said below
+            temporary.unlink(missing_ok=True)
         problem = _storage_problem(error)
         if problem is None:
             raise
@@ -47,6 +48,8 @@ def _storage_problem(error: BaseException) -> str | None:
         return "no space left on the disk"
     if "file write failed" in text or "unexpected pos" in text:
         return "the file could not be written whole (is the disk full?)"
+    if getattr(error, "errno", None) == errno.EROFS or "os error 30" in text:
+        return "the file system is read-only"
     if isinstance(error, PermissionError):
         return "permission denied"
     return None

@@ -37,6 +37,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             "could not be written whole",
         ),
         (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), "file system is read-only"),
+        (ValueError("I/O error: Read-only file system (os error 30)"), "file system is read-only"),  # safetensors
     ],
 )
 def test_a_full_disk_is_told_with_a_remedy(tmp_path: Path, error: Exception, said: str) -> None:
@@ -46,6 +48,16 @@ def test_a_full_disk_is_told_with_a_remedy(tmp_path: Path, error: Exception, sai
     assert str(tmp_path / "file") in str(caught.value)
     assert "paths.outputs" in str(caught.value)
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for call in ("mkdir", "unlink"):
+        monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(InputError, match=r"a\.json: the file system is read-only.*paths\.outputs"):
+        write_json(tmp_path / "new" / "a.json", {})
 
 
 def test_json_holds_nan_as_null(tmp_path: Path) -> None:
