@@ -112,7 +112,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Numbers of the run; its presence says that the run is finished."""
+        """Numbers of the run; a whole one says that the run is finished."""
         return self.path / "metrics.json"
 
     @property
@@ -122,8 +122,12 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """All results are there."""
-        return self.metrics.exists()
+        """All results are there; where the numbers are damaged, the command of the run goes on and makes them again."""
+        try:
+            self.read_metrics()
+        except InputError:
+            return False
+        return True
 
     @property
     def state(self) -> State:
@@ -241,11 +245,16 @@ def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Run the fold again.") from error
+        raise InputError(f"{path} cannot be read: {error}. {_again(path)}") from error
     missing = [name for name in needed if name not in table]
     if missing:
-        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}.")
+        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}. {_again(path)}")
     return table
+
+
+def _again(path: Path) -> str:
+    metrics = RunFolder(path.parent).metrics
+    return f"Remove {metrics}, then run the fold again: nothing is trained again, only its tables are made."
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -262,10 +271,12 @@ def find_runs(outputs: Path) -> Sequence[RunFolder]:
 def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if missing is not None:
             return missing
         raise InputError(f"{path} does not exist: the run is not finished.") from None
     except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}). Remove the run folder and run the fold again.") from None
+        raise InputError(
+            f"{path} is damaged ({error}). Remove the folder {path.parent}, then run the fold again."
+        ) from None
     return content

@@ -24,6 +24,16 @@ def test_a_run_is_finished_when_its_metrics_are_there(tmp_path: Path) -> None:
     assert run.read_metrics() == {"score": None}
 
 
+@pytest.mark.parametrize("content", ["", '{"score": ', "\0\0"])
+def test_a_run_whose_metrics_are_damaged_is_gone_on_with(tmp_path: Path, content: str) -> None:
+    run = RunFolder(tmp_path)
+    run.update_record(state="finished")
+    run.metrics.write_text(content)
+    assert not run.is_finished and run.state == "interrupted"
+    with pytest.raises(InputError, match=rf"metrics.json is damaged .* Remove the folder {tmp_path}, then run"):
+        run.read_metrics()
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with pytest.raises(InputError, match=r"metrics.json does not exist"):
@@ -31,10 +41,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run.json is damaged"):
         run.record()
-    with pytest.raises(InputError, match=r"predictions.parquet cannot be read"):
+    with pytest.raises(InputError, match=rf"predictions.parquet cannot be read: .* Remove {run.metrics}, then run"):
         run.read_predictions()
     run.write_predictions(pd.DataFrame({"protocol": ["paper"], "image_id": ["a"], "task": ["lesion"]}))
-    with pytest.raises(InputError, match=r"lacks the column\(s\) patient_id, epoch"):
+    with pytest.raises(InputError, match=rf"lacks the column\(s\) patient_id, epoch. Remove {run.metrics}, then run"):
         run.read_predictions()
 
 
