@@ -14,14 +14,21 @@ from liverattn.sweeps.record import Sweep, find_sweeps
 
 @verb("status")
 def main(cfg: DictConfig) -> None:
-    """Print a sweep's matrix, what failed and why, and time left; name the other sweeps."""
+    """Show a sweep; records that cannot be read are named last, and make the exit status 1."""
     outputs = Path(cfg.paths.outputs)
-    sweeps = find_sweeps(outputs)
-    if not sweeps:
+    sweeps, problems = find_sweeps(outputs)
+    if sweeps:
+        show(sweeps[0] if cfg.id is None else chosen(str(cfg.id), sweeps), sweeps)
+    elif not problems:
         raise InputError(
             f"No sweep was started in {outputs}. Start one: make sweep. If it is elsewhere: paths.outputs=..."
         )
-    sweep = sweeps[0] if cfg.id is None else chosen(str(cfg.id), sweeps)
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def show(sweep: Sweep, sweeps: Sequence[Sweep]) -> None:
+    """Print a sweep's matrix, what failed and why, and time left; name the other sweeps."""
     progress = sweep.progress()
     print_sweep(sweep, progress, Console())
     if any(item.state != "finished" for item in progress):

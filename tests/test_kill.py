@@ -125,7 +125,7 @@ def compare(expected: Path, actual: Path) -> None:
     for name, (predictions, metrics) in whole.items():
         pd.testing.assert_frame_equal(predictions, parts[name][0], check_exact=True)
         assert json.dumps(metrics) == json.dumps(parts[name][1]), name
-    (sweep,) = find_sweeps(actual / "outputs")
+    (sweep,), _ = find_sweeps(actual / "outputs")
     assert sweep.status == "finished"
     assert len(sweep.runs()) == len(whole)
     with closing(sqlite3.connect(actual / "outputs" / "mlflow.db")) as database:

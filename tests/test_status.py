@@ -49,6 +49,19 @@ def test_what_is_not_there_is_said(command: Command, tmp_path: Path) -> None:
     assert "'zz'" in result.err and f"{known.id} (mine)" in result.err
 
 
+def test_a_damaged_record_hides_no_other(command: Command, tmp_path: Path) -> None:
+    good = sweep(tmp_path, cell("a"))
+    broken = good.path.with_name("0123.json")
+    broken.write_text("")
+    result = command(status.main, f"paths.outputs={tmp_path}")
+    assert result.status == 1
+    assert f"Sweep {good.id}: test" in result.out
+    assert result.err.startswith(f"Error: {broken} is not the record of a sweep") and "Remove it" in result.err
+    good.path.unlink()
+    result = command(status.main, f"paths.outputs={tmp_path}")
+    assert result.status == 1 and "0123.json" in result.err and "No sweep" not in result.err
+
+
 def test_it_needs_no_torch() -> None:
     code = "import sys, liverattn.status; print([name for name in ('torch', 'mlflow') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -219,11 +219,16 @@ def read_sweep(path: Path) -> Sweep:
         return Sweep(outputs=path.parent.parent, cells=cells, **content)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path} is not the record of a sweep ({error}). Remove it and start the sweep again."
+            f"{path} is not the record of a sweep ({error}). Remove it and start the sweep again; finished runs stay."
         ) from None
 
 
-def find_sweeps(outputs: Path) -> list[Sweep]:
-    """All recorded sweeps, the last started first."""
-    found = [read_sweep(path) for path in sweeps_folder(outputs).glob("*.json") if not path.name.startswith(".")]
-    return sorted(found, key=lambda sweep: sweep.started, reverse=True)
+def find_sweeps(outputs: Path) -> tuple[list[Sweep], list[str]]:
+    """All recorded sweeps, the last started first; and what is wrong with records that cannot be read."""
+    found, problems = [], []
+    for path in sorted(sweeps_folder(outputs).glob("[!.]*.json")):
+        try:
+            found.append(read_sweep(path))
+        except InputError as error:
+            problems.append(str(error))
+    return sorted(found, key=lambda sweep: sweep.started, reverse=True), problems

@@ -26,7 +26,7 @@ def test_every_cell_is_a_job_two_at_a_time(tiny: list[str], tmp_path: Path) -> N
     process = shell("liverattn.train", *JOBS, *tiny, "trainer.max_epochs=1", rates)
     out, err = process.communicate(timeout=250)
     assert process.returncode == 1, out + err
-    (sweep,) = find_sweeps(tmp_path / "outputs")
+    (sweep,), _ = find_sweeps(tmp_path / "outputs")
     done, failed, third = sweep.progress()
     assert (done.state, failed.state, third.state) == ("finished", "failed", "finished"), out + err
     assert "NaN" in str(failed.error)
@@ -47,7 +47,7 @@ def test_a_killed_job_costs_the_others_nothing_and_its_cell_is_submitted_again(t
     os.kill(job, signal.SIGKILL)
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, out + err
-    (sweep,) = find_sweeps(tmp_path / "outputs")
+    (sweep,), _ = find_sweeps(tmp_path / "outputs")
     assert [item.state for item in sweep.progress()] == ["finished"] * 3
     assert out.count(" interrupted: ") == 1 and "All are finished." in out
 

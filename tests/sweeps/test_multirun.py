@@ -51,7 +51,7 @@ def test_no_failure_stops_the_others_and_the_same_command_repeats_what_failed(
     ]
     traces = "".join(path.read_text() for path in (tmp_path / "outputs").rglob("traceback.txt"))
     assert "InputError: The weights" in traces and "RuntimeError: CUDA out of memory" in traces
-    assert find_sweeps(tmp_path / "outputs")[0].status == "failed"
+    assert find_sweeps(tmp_path / "outputs")[0][0].status == "failed"
 
     cells.actions.clear()
     again = sweep("protocol.fold=0,1,2")
@@ -100,7 +100,7 @@ def test_interrupted_sweeps_go_on(sweep: Command, cells: Cells, tmp_path: Path) 
     assert result.status == 130
     assert "The same command goes on from here." in result.err
     assert cells.begun == [0, 1]
-    assert find_sweeps(tmp_path / "outputs")[0].status == "interrupted"
+    assert find_sweeps(tmp_path / "outputs")[0][0].status == "interrupted"
     cells.actions.clear()
     assert sweep(FOLDS).status == 0
     assert cells.begun == [0, 1, 1]
@@ -176,7 +176,7 @@ def test_several_processes_per_cell_are_refused(sweep: Command, cells: Cells, tm
     assert result.err.startswith("Error: A sweep cannot train a cell with several processes")
     for word in ("trainer.devices=2", "would begin the whole sweep again", "one by one", "hydra/launcher=joblib"):
         assert word in result.err
-    assert "Traceback" not in result.err and not find_sweeps(tmp_path / "outputs")
+    assert "Traceback" not in result.err and not any(find_sweeps(tmp_path / "outputs"))
 
 
 @pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": 1, "strategy": "ddp_spawn"}, {"devices": -1}])
@@ -191,7 +191,7 @@ def test_a_sweep_with_an_unknown_choice_does_not_begin(sweep: Command, cells: Ce
     result = sweep("backbone=resnet18_layer3,resnet19")
     assert result.status == 1 and not cells.begun
     assert "resnet19" in result.err and "mobilenet_v2" in result.err
-    assert not find_sweeps(tmp_path / "outputs")
+    assert not any(find_sweeps(tmp_path / "outputs"))
 
 
 def preset(name: str, *more: str) -> list[list[str]]:
@@ -234,7 +234,7 @@ def test_a_preset_starts_a_sweep_and_its_cells_run_without_it(
     result = command(train.main, *tiny, "tracking=none", "+sweep=quick", "+experiment=quickstart", "protocol.fold=0,1")
     assert result.status == 0, result.err
     assert cells.begun == [0, 1]
-    (sweep,) = find_sweeps(tmp_path / "outputs")
+    (sweep,), _ = find_sweeps(tmp_path / "outputs")
     assert sweep.name == "quick (quickstart)" and "+sweep=quick" in sweep.command
     again = command(train.main, *shlex.split(sweep.cells[1].command)[3:])
     assert "This run is finished" in again.out and cells.begun == [0, 1]

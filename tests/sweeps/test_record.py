@@ -33,11 +33,11 @@ def test_the_same_cells_are_the_same_sweep_in_any_order(tmp_path: Path) -> None:
 
 
 def test_sweeps_are_found_the_last_started_first(tmp_path: Path) -> None:
-    assert find_sweeps(tmp_path) == []
+    assert find_sweeps(tmp_path) == ([], [])
     old = sweep(tmp_path, cell("a"), started=1.0)
     new = sweep(tmp_path, cell("b"), started=2.0)
     (tmp_path / "sweeps" / f".{old.id}.json.0123.part").write_text("{")
-    assert [found.id for found in find_sweeps(tmp_path)] == [new.id, old.id]
+    assert [found.id for found in find_sweeps(tmp_path)[0]] == [new.id, old.id]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"cells": [{"folder": "a"}]}'])
@@ -46,7 +46,10 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
     with pytest.raises(InputError, match=r"0123.json is not the record of a sweep.*Remove it"):
-        find_sweeps(tmp_path)
+        read_sweep(path)
+    whole = sweep(tmp_path, cell("a"))
+    (found,), (problem,) = find_sweeps(tmp_path)
+    assert found == whole and "0123.json is not the record of a sweep" in problem
 
 
 @given(st.lists(st.text("a =,;:'\"\\$`!*?(){}[]<>|&#~\n\t", min_size=1), min_size=1))
