@@ -1,6 +1,7 @@
 """What a run is, in texts: its settings, what people filter by, and the versions that its results depend on."""
 
 import functools
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,10 @@ PACKAGES = (
 )  # fmt: skip
 LONGEST_PARAMETER = 500
 NOT_RECORDED = "not recorded"
+# Of the data, an architecture has how images are shown to it and what it is asked; where they come from, and how they
+# were imported, is decided by the hash of the fold assignment. Phantoms of all seeds have the same names.
+NOT_ARCHITECTURE = ("protocol.", "data.")
+OF_DATA = ("lesion_free", "reduction", "tasks.", "preprocessing.", "augmentation.", "seed", "counts.")
 
 
 def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -26,6 +31,66 @@ def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, st
         else:
             flat[name] = str(value)[:LONGEST_PARAMETER]
     return flat
+
+
+def architecture_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """What determines an architecture, flat, as text.
+
+    Args:
+        config: What determines a fold run's training (:func:`liverattn.configuration.identity`).
+    """
+    of_data = tuple(f"data.{name}" for name in OF_DATA)
+    kept = {
+        name: value
+        for name, value in flat_parameters(config).items()
+        if name.startswith(of_data) or not name.startswith(NOT_ARCHITECTURE)
+    }
+    if "backbone.weights" in kept:  # the same file in another folder
+        kept["backbone.weights"] = Path(kept["backbone.weights"]).name
+    return kept
+
+
+def architecture_labels(runs: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """The experiment of each run, with the fewest settings that tell architectures of one experiment apart.
+
+    Args:
+        runs: Experiment and settings of each.
+    """
+    labels = []
+    for experiment, settings in runs:
+        namesakes: list[Mapping[str, str]] = []
+        for name, other in runs:
+            if name == experiment and other not in namesakes:
+                namesakes.append(other)
+        keys = _telling_settings(namesakes)
+        short = [key.rpartition(".")[2] for key in keys]
+        shown = [key if short.count(name) > 1 else name for key, name in zip(keys, short, strict=True)]
+        values = [_short(settings.get(key, "-")) for key in keys]
+        labels.append(" ".join([experiment, *(f"{k}={v}" for k, v in zip(shown, values, strict=True))]))
+    return labels
+
+
+def has_setting(settings: Mapping[str, str], said: str) -> bool:
+    """Whether an architecture has a setting, as it stands in labels: ``lambdas=0.25,1``."""
+    name, _, value = said.partition("=")
+    return any(f".{key}".endswith(f".{name}") and _short(text) == value for key, text in settings.items())
+
+
+def _telling_settings(groups: Sequence[Mapping[str, str]]) -> list[str]:
+    differing = sorted({key for group in groups for key in group if any(g.get(key) != group[key] for g in groups)})
+    chosen: list[str] = []
+
+    def told_apart(keys: Sequence[str]) -> int:
+        return len({tuple(group.get(key) for key in keys) for group in groups})
+
+    while told_apart(chosen) < len(groups):
+        chosen.append(max(differing, key=lambda key: told_apart([*chosen, key])))
+    return chosen
+
+
+def _short(value: str) -> str:
+    """``[0.25, 1.0]`` as ``0.25,1``: readable, and typed without quotes inside."""
+    return re.sub(r"\.0(?!\d)", "", value.strip("[]").replace(", ", ","))
 
 
 def run_tags(config: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, str]:

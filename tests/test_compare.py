@@ -173,7 +173,7 @@ def test_the_last_epochs_of_runs_with_an_inner_split(tmp_path: Path, command: Co
     ("arguments", "message"),
     [
         (["a=nobody"], "No architecture is called 'nobody'"),
-        (["a=good", "b=good"], "The member 'good' is given twice"),
+        (["a=good", "b=good"], "The architecture 'good' is given twice"),
         (["a=good", "b=3"], "Expected b to be a name, a list of names, or null, but got 3"),
         (["a=good", "b=poor", "draws=0"], "Expected draws to be a whole number of at least 1, but got 0"),
         (["a=good", "b=poor", "protocol=inner"], "No architecture has all fold runs"),

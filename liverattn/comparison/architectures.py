@@ -1,24 +1,18 @@
 """Finished fold runs, grouped by data and by architecture, and names for the architectures."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from liverattn.configuration import identity
 from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
-from liverattn.provenance import flat_parameters
+from liverattn.provenance import architecture_labels, architecture_settings
 from liverattn.runs import RunFolder, find_runs
 
 Cell = tuple[int, int]  # repeat and fold, from 0
-# Of the data, an architecture has how images are shown to it and what it is asked; where they come from, and how they
-# were imported, is decided by the hash of the fold assignment. Phantoms of all seeds have the same names.
-NOT_ARCHITECTURE = ("protocol.", "data.")
-OF_DATA = ("lesion_free", "reduction", "tasks.", "preprocessing.", "augmentation.", "seed", "counts.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +123,7 @@ def _read(run: RunFolder) -> FinishedRun:
                 for name, task in data["tasks"].items()
                 if task is not None
             ),
-            settings=_settings(config),
+            settings=architecture_settings(identity(config)),
             size=(int(data["preprocessing"]["height"]), int(data["preprocessing"]["width"])),
             backbone=str(config["backbone"]["name"]),
             lambdas=tuple(float(scale) for scale in config["model"]["attention"]["lambdas"]),
@@ -141,17 +135,6 @@ def _read(run: RunFolder) -> FinishedRun:
             f"{run.path} is not a fold run of this version: config.yaml or run.json is absent, damaged or lacks an "
             f"entry ({type(error).__name__}: {error}). Remove the folder and run the fold again."
         ) from error
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, str]:
-    flat = flat_parameters(identity(config))
-    of_data = tuple(f"data.{name}" for name in OF_DATA)
-    kept = {
-        name: value for name, value in flat.items() if name.startswith(of_data) or not name.startswith(NOT_ARCHITECTURE)
-    }
-    if "backbone.weights" in kept:  # the same file in another folder
-        kept["backbone.weights"] = Path(kept["backbone.weights"]).name
-    return kept
 
 
 def choose_data(runs: Sequence[FinishedRun], data: str | None, assignment: str | None) -> list[FinishedRun]:
@@ -202,7 +185,7 @@ def group_architectures(runs: Sequence[FinishedRun]) -> list[Architecture]:
     groups: dict[tuple[tuple[str, str], ...], list[FinishedRun]] = {}
     for run in runs:
         groups.setdefault(tuple(sorted(run.settings.items())), []).append(run)
-    labels = _labels([group[0] for group in groups.values()])
+    labels = architecture_labels([(group[0].experiment, group[0].settings) for group in groups.values()])
     found = [_one_architecture(label, group) for label, group in zip(labels, groups.values(), strict=True)]
     return sorted(found, key=lambda architecture: architecture.label)
 
@@ -227,33 +210,3 @@ def _one_architecture(label: str, runs: Sequence[FinishedRun]) -> Architecture:
         found = ", ".join(f"protocol.inner_folds={number} in {path}" for number, path in splits.items())
         raise InputError(f"The fold runs of {label} have different inner splits: {found}. Move those of one away.")
     return Architecture(label, cells)
-
-
-def _labels(groups: Sequence[FinishedRun]) -> list[str]:
-    """The experiment of each group, with the fewest settings that tell groups of one experiment apart."""
-    labels = []
-    for group in groups:
-        namesakes = [other.settings for other in groups if other.experiment == group.experiment]
-        keys = _telling_settings(namesakes)
-        short = [key.rpartition(".")[2] for key in keys]
-        shown = [key if short.count(name) > 1 else name for key, name in zip(keys, short, strict=True)]
-        values = [_short(group.settings.get(key, "-")) for key in keys]
-        labels.append(" ".join([group.experiment, *(f"{k}={v}" for k, v in zip(shown, values, strict=True))]))
-    return labels
-
-
-def _telling_settings(groups: Sequence[Mapping[str, str]]) -> list[str]:
-    differing = sorted({key for group in groups for key in group if any(g.get(key) != group[key] for g in groups)})
-    chosen: list[str] = []
-
-    def told_apart(keys: Sequence[str]) -> int:
-        return len({tuple(group.get(key) for key in keys) for group in groups})
-
-    while told_apart(chosen) < len(groups):
-        chosen.append(max(differing, key=lambda key: told_apart([*chosen, key])))
-    return chosen
-
-
-def _short(value: str) -> str:
-    """``[0.25, 1.0]`` as ``0.25,1``: readable, and typed without quotes inside."""
-    return re.sub(r"\.0(?!\d)", "", value.strip("[]").replace(", ", ","))

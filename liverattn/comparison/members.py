@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from liverattn.comparison.architectures import Architecture, Cell
 from liverattn.errors import InputError, InputListError, expect_whole
 from liverattn.evaluation.scores import Task
+from liverattn.provenance import has_setting
 
 PROTOCOLS = ("paper", "inner", "last")
+QUOTED = "A name with a blank needs quotes twice: 'a=\"NAME\"' or 'members=[\"NAME\"]'."
 
 
 @dataclass(frozen=True)
@@ -26,28 +28,34 @@ class Candidates:
 
 
 def named_members(architectures: Sequence[Architecture], names: Sequence[str] | None) -> list[Architecture] | None:
-    """Find members by label, or by the name of an experiment that only one of the architectures has.
+    """Find architectures by label, or by experiment and as many settings as only one of them has.
+
+    Which settings a label has depends on what else is finished: a sweep may say fewer, or others.
 
     Raises:
         InputError: A name is unknown, given twice, or fits several architectures.
     """
     if names is None:
         return None
-    labels = ", ".join(repr(architecture.label) for architecture in architectures)
+    labels = ", ".join(f'"{architecture.label}"' for architecture in architectures)
     if isinstance(names, str) or not names:
         raise InputError(f"Expected members to be a list of names or null, but got {names!r}. There are: {labels}.")
     found: list[Architecture] = []
     for name in names:
-        fitting = [a for a in architectures if a.label == name] or [
-            a for a in architectures if a.any_run.experiment == name
-        ]
+        fitting = [a for a in architectures if a.label == name] or [a for a in architectures if _is_called(a, name)]
         if len(fitting) != 1:
             number = "No architecture is" if not fitting else f"{len(fitting)} architectures are"
-            raise InputError(f"{number} called {name!r} (members). There are: {labels}.")
+            raise InputError(f"{number} called {name!r}. {QUOTED} There are: {labels}.")
         if fitting[0] in found:
-            raise InputError(f"The member {fitting[0].label!r} is given twice.")
+            raise InputError(f"The architecture {fitting[0].label!r} is given twice.")
         found.extend(fitting)
     return found
+
+
+def _is_called(architecture: Architecture, name: str) -> bool:
+    experiment, *settings = name.split(" ")
+    run = architecture.any_run
+    return run.experiment == experiment and all(has_setting(run.settings, said) for said in settings)
 
 
 def candidates(
@@ -85,8 +93,8 @@ def candidates(
         else:
             notes.append(f"{architecture.label} is left out: {problem}")
     if refused:
-        remedy = "Train what is missing, choose repeats=[...] that all of them have, or name other members."
-        raise InputListError("These members cannot be averaged with the others", refused, remedy)
+        remedy = "Train what is missing, choose repeats=[...] that all of them have, or name others."
+        raise InputListError("These cannot be compared with the others that were named", refused, remedy)
     return Candidates(tuple(complete), tuple(cells), (*notes, *_cell_notes(architectures, cells, inner=inner)))
 
 

@@ -4,15 +4,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import plain
+from liverattn.configuration import identity, plain
 from liverattn.errors import InputError
 from liverattn.files import digest
-from liverattn.provenance import run_tags
+from liverattn.provenance import architecture_labels, architecture_settings, run_tags
 from liverattn.sweeps.record import Cell, Sweep, known_or_new
 
 # What the tags of a cell say already.
@@ -36,7 +37,10 @@ def described_sweep(combinations: Sequence[Sequence[str]], configs: Sequence[Dic
     refuse_ddp(configs)
     common = set.intersection(*(set(overrides) for overrides in combinations))
     outputs = Path(config.paths.outputs)
-    cells = [_cell(*pair, common, outputs) for pair in zip(combinations, configs, strict=True)]
+    trained = [plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])) for cfg in configs]
+    labels = architecture_labels([(cfg["name"], architecture_settings(identity(cfg))) for cfg in trained])
+    parts = zip(combinations, configs, trained, labels, strict=True)
+    cells = [_cell(*part, common, outputs) for part in parts]
     preset = config.hydra.runtime.choices.get("sweep")
     experiments = ", ".join(dict.fromkeys(cell.tags["experiment"] for cell in cells))
     return known_or_new(
@@ -49,8 +53,15 @@ def described_sweep(combinations: Sequence[Sequence[str]], configs: Sequence[Dic
     )
 
 
-def _cell(overrides: Sequence[str], cfg: DictConfig, common: set[str], outputs: Path) -> Cell:
-    tags = run_tags(plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])), {})
+def _cell(
+    overrides: Sequence[str],
+    cfg: DictConfig,
+    trained: Mapping[str, Any],
+    label: str,
+    common: set[str],
+    outputs: Path,
+) -> Cell:
+    tags = run_tags(trained, {})
     del tags["git_commit"]  # of each run, when it is worked on
     other = [text for text in overrides if text not in common and text.split("=", 1)[0] not in TAGGED]
     return Cell(
@@ -59,6 +70,7 @@ def _cell(overrides: Sequence[str], cfg: DictConfig, common: set[str], outputs: 
         folder=os.path.relpath(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir, outputs),
         epochs=cfg.trainer.max_epochs,
         tags={**tags, "settings": " ".join(map(_unnamed, other))},
+        label=label,
     )
 
 

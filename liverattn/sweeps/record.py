@@ -30,12 +30,14 @@ class Cell:
         folder: Of the run, relative to the outputs.
         epochs: To train.
         tags: What people tell cells apart by, ``repeat`` and ``fold`` among them.
+        label: Of the architecture, as ``liverattn.compare`` takes it; empty in the records of older versions.
     """
 
     overrides: tuple[str, ...]
     folder: str
     epochs: int
     tags: Mapping[str, str]
+    label: str = ""
 
     @property
     def command(self) -> str:
@@ -126,10 +128,10 @@ class Sweep:
         """Positions of the cells that differ only in repeat and fold, by a name for people."""
         rows: dict[str, list[int]] = {}
         for position, cell in enumerate(self.cells):
-            # Experiments differ in many things; their names say it all unless something else is swept, too.
-            alike = [other for other in self.cells if other.tags["experiment"] == cell.tags["experiment"]]
+            # Cells of one architecture differ in the protocol, or in what is shown to it.
+            alike = [other for other in self.cells if _architecture(other) == _architecture(cell)]
             differing = [_said(name, cell.tags[name]) for name in _varied_tags(alike) if cell.tags[name]]
-            rows.setdefault(" ".join([cell.tags["experiment"], *differing]), []).append(position)
+            rows.setdefault(" ".join([_architecture(cell), *differing]), []).append(position)
         return rows
 
     def columns(self) -> list[str]:
@@ -160,8 +162,12 @@ class Sweep:
         return left / self.jobs
 
 
+def _architecture(cell: Cell) -> str:
+    return cell.label or cell.tags["experiment"]
+
+
 def _said(name: str, value: str) -> str:
-    return value if name == "settings" else f"{name} {value}"
+    return value if name == "settings" else f"{name}={value}"
 
 
 def _varied_tags(cells: Sequence[Cell]) -> list[str]:

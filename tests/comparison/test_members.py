@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from liverattn.comparison.architectures import Architecture, finished_runs, group_architectures
-from liverattn.comparison.members import best_members, candidates, named_members
+from liverattn.comparison.members import QUOTED, best_members, candidates, named_members
 from liverattn.errors import InputError
 from tests.finished_runs import PAPER_TASKS, TWO_TASKS, Cohort, write_architecture, write_run
 
@@ -139,11 +139,12 @@ def test_names_of_members(tmp_path: Path) -> None:
     assert named_members(architectures, None) is None
     found = named_members(architectures, ["resnet_240 lambdas=0.25", "gap_240"])
     assert found is not None and [member.label for member in found] == ["resnet_240 lambdas=0.25", "gap_240"]
-    known = "'gap_240', 'resnet_240 lambdas=0.25', 'resnet_240 lambdas=1'"
+    known = '"gap_240", "resnet_240 lambdas=0.25", "resnet_240 lambdas=1"'
     for names, said in (
-        (["resnet"], f"No architecture is called 'resnet' (members). There are: {known}."),
-        (["resnet_240"], f"2 architectures are called 'resnet_240' (members). There are: {known}."),
-        (["gap_240", "gap_240"], "The member 'gap_240' is given twice."),
+        (["resnet"], f"No architecture is called 'resnet'. {QUOTED} There are: {known}."),
+        (["resnet_240 lambdas=4"], f"No architecture is called 'resnet_240 lambdas=4'. {QUOTED} There are: {known}."),
+        (["resnet_240"], f"2 architectures are called 'resnet_240'. {QUOTED} There are: {known}."),
+        (["gap_240", "gap_240"], "The architecture 'gap_240' is given twice."),
         ([], f"Expected members to be a list of names or null, but got []. There are: {known}."),
         ("gap_240", f"Expected members to be a list of names or null, but got 'gap_240'. There are: {known}."),
     ):
@@ -156,6 +157,18 @@ def test_an_experiment_name_is_enough_where_only_one_architecture_has_it(tmp_pat
     write_run(tmp_path, "a", COHORT)
     (only,) = grouped(tmp_path)
     assert named_members([Architecture("a seed=0", only.runs)], ["a"]) is not None
+
+
+def test_settings_that_only_one_architecture_has_are_enough(tmp_path: Path) -> None:
+    for scale in (0.25, 1.0):
+        for rate in (1.0, 2.0):
+            write_run(tmp_path, "a", COHORT, model__attention__lambdas=[0.0, scale], optim__head_rate=rate)
+    architectures = grouped(tmp_path)
+    (found,) = named_members(architectures, ["a optim.head_rate=2 lambdas=0,1"]) or []
+    assert found.label == "a lambdas=0,1 head_rate=2"
+    for name, number in (("a lambdas=0,1", "2 architectures"), ("a ambdas=0,1 head_rate=2", "No architecture")):
+        with pytest.raises(InputError, match=number):
+            named_members(architectures, [name])
 
 
 def test_the_best_are_the_first(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ TAGS = {
 }
 
 
-def cell(folder: str, repeat: int = 0, fold: int = 0, epochs: int = 4, **tags: str) -> Cell:
+def cell(folder: str, repeat: int = 0, fold: int = 0, epochs: int = 4, label: str = "", **tags: str) -> Cell:
     """A cell with some tags of its own."""
     overrides = (f"+experiment={tags.get('experiment', 'resnet_240')}", f"protocol.fold={fold}")
-    return Cell(overrides, f"runs/{folder}", epochs, {**TAGS, "repeat": str(repeat), "fold": str(fold), **tags})
+    return Cell(overrides, f"runs/{folder}", epochs, {**TAGS, "repeat": str(repeat), "fold": str(fold), **tags}, label)
 
 
 def sweep(outputs: Path, *cells: Cell, jobs: int = 1, started: float = 0.0, name: str = "test") -> Sweep:

@@ -142,7 +142,13 @@ def test_protocols_that_share_a_run_train_once(sweep: Command, cells: Cells) -> 
     assert result.status == 0
     assert cells.begun == [0]
     assert "1 runs are finished, 0 to do" in sweep("protocol=paper,last", "protocol.fold=0").out
-    assert "run protocol last" in result.out and "0.250" in result.out
+    assert "run protocol=last" in result.out and "0.250" in result.out
+
+
+def test_architectures_are_named_as_the_comparison_names_them(sweep: Command, cells: Cells) -> None:
+    result = sweep("model.attention.lambdas=[0],[0.25,1.0]", "optim.head_rate=1e-2")
+    assert "done: run lambdas=0 repeat 0 fold 0: " in result.out
+    assert "done: run lambdas=0.25,1 repeat 0 fold 0: " in result.out
 
 
 def test_one_job_of_joblib_works_in_the_process_of_the_sweep(tiny: list[str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The record of a sweep, and what its run folders say."""
 
 import fcntl
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -98,21 +99,35 @@ def test_cells_that_share_a_run_are_one_run(tmp_path: Path) -> None:
     recorded = sweep(tmp_path, cell("a"), cell("a", protocol="last"), cell("b", fold=1))
     assert recorded.runs() == [0, 2]
     assert recorded.unfinished() == [0, 2]
-    assert recorded.rows() == {"resnet_240 protocol paper": [0, 2], "resnet_240 protocol last": [1]}
+    assert recorded.rows() == {"resnet_240 protocol=paper": [0, 2], "resnet_240 protocol=last": [1]}
 
 
 def test_rows_are_named_by_what_differs(tmp_path: Path) -> None:
     experiments = sweep(tmp_path, *(cell(n, experiment=n, architecture=n) for n in "ab"))
     assert list(experiments.rows()) == ["a", "b"]
     assert experiments.columns() == ["experiment", "architecture", "lambda", "resolution"]
-    lambdas = sweep(tmp_path, cell("a"), cell("b", **{"lambda": "0.25,1"}), cell("c", settings="optim.x=1"))
+    lambdas = sweep(
+        tmp_path,
+        cell("a", label="resnet_240 lambdas=1"),
+        cell("b", label="resnet_240 lambdas=0.25,1", **{"lambda": "0.25,1"}),
+        cell("c", label="resnet_240 lambdas=1", settings="data.exclude=0123abcd"),
+    )
     assert list(lambdas.rows()) == [
-        "resnet_240 lambda 1",
-        "resnet_240 lambda 0.25,1",
-        "resnet_240 lambda 1 optim.x=1",
+        "resnet_240 lambdas=1",
+        "resnet_240 lambdas=0.25,1",
+        "resnet_240 lambdas=1 data.exclude=0123abcd",
     ]
     assert lambdas.columns()[-1] == "settings"
-    assert lambdas.cell_name(1) == "resnet_240 lambda 0.25,1 repeat 0 fold 0"
+    assert lambdas.cell_name(1) == "resnet_240 lambdas=0.25,1 repeat 0 fold 0"
+
+
+def test_the_record_of_an_older_version_is_read(tmp_path: Path) -> None:
+    path = sweep(tmp_path, cell("a"), cell("b", **{"lambda": "4"})).path
+    content = json.loads(path.read_text())
+    for one in content["cells"]:
+        del one["label"]
+    path.write_text(json.dumps(content))
+    assert list(read_sweep(path).rows()) == ["resnet_240 lambda=1", "resnet_240 lambda=4"]
 
 
 def item(state: str, share: float = 0.0, seconds: float | None = None) -> Progress:
