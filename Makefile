@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 OUTPUTS ?= outputs
+export OUTPUTS # so that no recipe has to quote what is in it
+PLACE = $(if $(filter-out outputs,$(OUTPUTS)),"paths.outputs=\"$$OUTPUTS\"")
 SWEEP ?= quick
 RUN := .venv/bin/python
 ARGS ?=
@@ -30,34 +32,34 @@ help: ## Show this list
 setup: .venv/.installed ## Make .venv and install exactly what requirements.lock names
 
 quickstart: setup ## Set up, train a small network on the built-in phantoms, show results (under 5 minutes after the installation)
-	$(RUN) -m liverattn.train +experiment=quickstart paths.outputs=$(OUTPUTS)
+	$(RUN) -m liverattn.train +experiment=quickstart $(PLACE)
 
 train: setup ## One fold run: make train ARGS="+experiment=resnet_240 protocol.fold=1"
-	$(RUN) -m liverattn.train paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.train $(PLACE) $(ARGS)
 
 sweep: setup ## Many fold runs: SWEEP=quick (3 small architectures, 3 folds; default), paper (Table 2, 27 fold runs) or lambda
-	$(RUN) -m liverattn.train +sweep=$(SWEEP) paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.train +sweep=$(SWEEP) $(PLACE) $(ARGS)
 
 status: setup ## What has become of a sweep: done, running, failed and why, missing, time left
-	$(RUN) -m liverattn.status paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.status $(PLACE) $(ARGS)
 
 ensemble: setup ## Finished fold runs to Tables 2 and 3, Figure 5 and the mean of the best three: make ensemble ARGS="protocol=last"
-	$(RUN) -m liverattn.ensemble paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.ensemble $(PLACE) $(ARGS)
 
 compare: setup ## Paired tests of architectures on the same folds: make compare ARGS="a=resnet_240 b=gap_240"
-	$(RUN) -m liverattn.compare paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.compare $(PLACE) $(ARGS)
 
 predict: setup ## A bundle on new images: make predict ARGS="bundle=outputs/ensembles/ensemble/bundle images=/data/new"
-	$(RUN) -m liverattn.predict paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.predict $(PLACE) $(ARGS)
 
 report: setup ## The worst failures of a run or an ensemble, and where it looks: make report ARGS="run=outputs/runs/..."
 	$(RUN) -m liverattn.report $(ARGS)
 
 export: setup ## A bundle for other programs: make export ARGS="bundle=outputs/ensembles/ensemble/bundle formats=[onnx]"
-	$(RUN) -m liverattn.export paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.export $(PLACE) $(ARGS)
 
 prepare: setup ## Check and prepare data: make prepare ARGS="data=aul data.root=..."
-	$(RUN) -m liverattn.prepare paths.outputs=$(OUTPUTS) $(ARGS)
+	$(RUN) -m liverattn.prepare $(PLACE) $(ARGS)
 
 check-data: prepare ## The same: violations, near-duplicates, shortcuts and a contact sheet in outputs/checked/NAME/check.html
 
@@ -65,7 +67,7 @@ annotate: setup ## Box lesions on a local page: make annotate ARGS="data.root=/d
 	$(RUN) -m liverattn.annotate $(ARGS)
 
 ui: setup ## Browse runs in MLflow's UI on this machine only
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri sqlite:///$(OUTPUTS)/mlflow.db --host 127.0.0.1 --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --backend-store-uri "sqlite:///$$OUTPUTS/mlflow.db" --host 127.0.0.1 --port 5000
 
 test: setup ## All tests (measured: 7 minutes on two cores)
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from liverattn.commands import option
 from liverattn.configuration import build, check_text, verb
 from liverattn.errors import InputError, expect_boolean
 from liverattn.runs import RunFolder
@@ -23,15 +24,15 @@ def main(cfg: DictConfig) -> None:
     from liverattn.annotation.server import HOST, bound_socket, serve
 
     suggester = None
-    for option, value in {
+    for name, value in {
         "data.manifest": cfg.data.manifest,
         "data.root": cfg.data.root,
         "suggest": cfg.suggest,
     }.items():
         if value is not None:
-            check_text(option, value)
-    for option in ("advance", "open"):
-        expect_boolean(option, cfg[option])
+            check_text(name, value)
+    for name in ("advance", "open"):
+        expect_boolean(name, cfg[name])
     if cfg.suggest is not None:
         import torch
 
@@ -103,8 +104,8 @@ def show(session: "Session") -> None:
             f"Left:    {progress.left} (blank lesion, or a lesion without boxes); the same command goes on from here."
         )
     else:
-        root = "" if session.table.root == path.parent else f" data.root={session.table.root}"
-        print(f"Next:    python -m liverattn.prepare data=manifest data.manifest={path}{root}")
+        root = "" if session.table.root == path.parent else f" {option('data.root', session.table.root)}"
+        print(f"Next:    python -m liverattn.prepare data=manifest {option('data.manifest', path)}{root}")
 
 
 if __name__ == "__main__":

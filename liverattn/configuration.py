@@ -1,9 +1,7 @@
 """From the command line to plain Python: the only place that knows Hydra's ``instantiate``."""
 
 import functools
-import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from liverattn import commands
 from liverattn.errors import InputError, expect_boolean
 from liverattn.files import digest
 
@@ -68,11 +67,8 @@ def _check_grammar(word: str) -> None:
     try:
         OverridesParser.create().parse_override(word)
     except HydraException:
-        texts = (
-            [text.strip().strip("\"'") for text in value.strip("[]").split(",")] if value.startswith("[") else [value]
-        )
-        quoted = ",".join(json.dumps(text, ensure_ascii=False) for text in texts)
-        remedy = shlex.quote(f"{option}=[{quoted}]" if value.startswith("[") else f"{option}={quoted}")
+        texts = [text.strip().strip("\"'") for text in value.strip("[]").split(",")]
+        remedy = commands.option(option, texts if value.startswith("[") else value)
         raise InputError(
             f"The option {word} cannot be read. Texts with blanks, brackets or other signs need quotes, and so does "
             f"the whole option: {remedy}"
@@ -156,7 +152,9 @@ def check_text(option: str, value: Any) -> None:
         InputError: It is none.
     """
     if not isinstance(value, str):
-        remedy = f"Give one: {option}=..." if value is None else f"In quotes it is one: '{option}=\"{value}\"'"
+        remedy = (
+            f"Give one: {option}=..." if value is None else f"In quotes it is one: {commands.option(option, value)}"
+        )
         raise InputError(f"Expected {option} to be a text, but got {'null' if value is None else value}. {remedy}")
 
 

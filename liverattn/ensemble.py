@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from liverattn.commands import make, option
 from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
@@ -34,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.html'}")
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
-    print("Runs:    make ui" + ("" if cfg.paths.outputs == "outputs" else f" OUTPUTS={cfg.paths.outputs}"))
+    print(f"Runs:    {make('ui', cfg.paths.outputs)}")
 
 
 def check(cfg: DictConfig) -> None:
@@ -104,7 +105,7 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
     }
     print(f"Bundle:  {written.path} and .zip: {shown[choice]}")
     print("".join(f"         (bundle={name}: {text})\n" for name, text in shown.items() if name != choice), end="")
-    print(f"Use it:  python -m liverattn.predict bundle={written.path} images=...")
+    print(f"Use it:  python -m liverattn.predict {option('bundle', written.path)} images=...")
 
 
 def print_earlier_bundle(folder: Path) -> None:

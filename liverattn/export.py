@@ -2,12 +2,14 @@
 
 import functools
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from liverattn.commands import option
 from liverattn.configuration import build, path_of, plain, verb
 from liverattn.errors import InputError
 from liverattn.files import usable_folder
@@ -29,7 +31,7 @@ def main(cfg: DictConfig) -> None:
     print(f"Bundle:  {contents.name}, {len(contents.networks)} networks, {bundle.digest[:12]}. Research use only.")
     print(f"         {bundle.path}")
     if not formats:
-        print(f"Use it:  python -m liverattn.predict bundle={bundle.path} images=...")
+        print(f"Use it:  python -m liverattn.predict {option('bundle', bundle.path)} images=...")
         return
     from liverattn.exporting.folder import ExportFolder
 
@@ -134,7 +136,8 @@ def write_model(folder: "ExportFolder", tracking: "MlflowTracking | None") -> No
     if tracking is not None:
         address = register(folder.bundle, tracking, model_name(folder.bundle.contents), path)
         print(f"Model:   {address} in {tracking.address}")
-    print(f"Serve:   MLFLOW_DISABLE_TELEMETRY=true mlflow models serve -m {path} --env-manager local -p 5001")
+    model = shlex.quote(str(path))
+    print(f"Serve:   MLFLOW_DISABLE_TELEMETRY=true mlflow models serve -m {model} --env-manager local -p 5001")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from liverattn.commands import option
 from liverattn.configuration import build, check_texts, verb
 from liverattn.errors import InputError, UnlabeledError, expect_boolean
 
@@ -125,7 +126,8 @@ def main(cfg: DictConfig) -> None:
         print(line)
     print(f"Prepared images: {cfg.paths.cache} (data fingerprint {cases.fingerprint[:12]})")
     print(f"Look at:         {folder / 'check.html'}")
-    print(f"Table of cases:  {table} (data=manifest data.manifest={table} data.root={manifest.root})")
+    options = f"data=manifest {option('data.manifest', table)} {option('data.root', manifest.root)}"
+    print(f"Table of cases:  {table} ({options})")
     print(f"Next: python -m liverattn.train +experiment=resnet_240 data={name} ...")
 
 

@@ -1,11 +1,11 @@
 """Cases that are left out by name (``data.exclude``), before anything but their name is looked at."""
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from liverattn.commands import option
 from liverattn.errors import InputError
 
 MOST_WRITTEN = 8  # names in a proposed option
@@ -56,8 +56,7 @@ def or_exclude(names: Sequence[str]) -> str:
 
 def exclude_option(names: Sequence[str]) -> str:
     """The option that leaves cases out, quoted for the shell and for Hydra (which would read 1_2 as 12)."""
-    quoted = ['"' + name.replace('"', '\\"') + '"' for name in names[:MOST_WRITTEN]]
-    return shlex.quote(f"data.exclude=[{','.join([*quoted, *(['...'] if len(names) > MOST_WRITTEN else [])])}]")
+    return option("data.exclude", [*names[:MOST_WRITTEN], *(["..."] if len(names) > MOST_WRITTEN else [])])
 
 
 def _meant(name: Any, known: set[str]) -> str:

@@ -13,6 +13,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from omegaconf import DictConfig
 from rich.console import Console
 
+from liverattn.commands import make
 from liverattn.configuration import build, plain, plain_errors
 from liverattn.errors import InputError
 from liverattn.prepare import prepared_data
@@ -66,8 +67,8 @@ def _show(sweep: Sweep, progress: Sequence[Progress]) -> None:
         console.print(summary_table(summary(sweep, progress)))
     unfinished = any(item.state != "finished" for item in progress)
     print(f"Again:      {sweep.command}   (goes on with what is not finished)" if unfinished else "All are finished.")
-    where = "" if str(sweep.outputs) == "outputs" else f" OUTPUTS={sweep.outputs}"
-    print(f"Runs:       {sweep.outputs / 'runs'}; make ui{where}\nNext:       make ensemble{where}")
+    print(f"Runs:       {sweep.outputs / 'runs'}; {make('ui', sweep.outputs)}")
+    print(f"Next:       {make('ensemble', sweep.outputs)}")
 
 
 @dataclass

@@ -78,7 +78,7 @@ def test_the_proposed_option_is_read_back_as_the_names(name: str) -> None:
 
 
 def test_a_long_option_is_cut() -> None:
-    assert exclude_option([f"{i}" for i in range(99)]).endswith('"7",...]\'')
+    assert exclude_option([f"{i}" for i in range(99)]).endswith('"7","..."]\'')
 
 
 def test_what_an_import_cannot_use_of_an_image_can_be_left_out(read: Reader, root: Path) -> None:  # noqa: F811

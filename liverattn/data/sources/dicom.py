@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.misc import is_dicom
 from rich.progress import track
 
+from liverattn.commands import option
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
 from liverattn.data.dicom_labels import LABELS, Labels, cell, read_labels
 from liverattn.data.exclusion import left_out, named, or_exclude
@@ -168,10 +169,11 @@ def _count(file: UltrasoundFile, counted: Counter[str]) -> None:
 
 
 def _awaited(table: Path, cases: int, blank: int) -> str:
+    manifest = option("data.manifest", table)
     return (
         f"{cases} image(s) are in {table.parent}; of {blank} nobody has said whether they show a lesion.\n"
         f"Fill in the column lesion of {table}, give data.labels=TABLE, or draw boxes:\n"
-        f"  python -m liverattn.annotate data.manifest={table}\nThen use data=manifest data.manifest={table}"
+        f"  python -m liverattn.annotate {manifest}\nThen use data=manifest {manifest}"
     )
 
 
