@@ -3,11 +3,16 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
@@ -59,6 +64,27 @@ class JoblibCells(JoblibLauncher):  # type: ignore[misc]
             for number, overrides in enumerate(job_overrides, initial_job_idx)
         )
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
+
+
+@dataclass
+class JoblibSettings(JobLibLauncherConf):  # type: ignore[misc]
+    """Several cells at once on this machine: hydra/launcher=joblib hydra.launcher.n_jobs=4 (-1: one per core).
+
+    The processors are divided. On one GPU cells share its memory: see docs/scale.md.
+    """
+
+    _target_: str = "hydra_plugins.liverattn_launcher.JoblibCells"
+    batch_size: str = "1"  # cells handed to a process at once
+
+
+class JoblibName(SearchPathPlugin):  # type: ignore[misc]
+    """``hydra/launcher=joblib`` means :class:`JoblibSettings`. Hydra warns of a file in ``conf/`` of the same name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Store the settings; the base class's are stored by now, as Hydra has loaded all plugins."""
+        ConfigStore.instance().store(
+            group="hydra/launcher", name="joblib", node=JoblibSettings, provider="liverattn_launcher"
+        )
 
 
 def _joblib_cell(*arguments: Any) -> str | None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.liverattn_launcher import _joblib_cell
+from liverattn.configuration import config_folder
 from liverattn.runs import find_runs
 from liverattn.sweeps.record import find_sweeps
 from tests.conftest import shell
@@ -50,6 +52,13 @@ def test_a_killed_job_costs_the_others_nothing_and_its_cell_is_submitted_again(t
     (sweep,), _ = find_sweeps(tmp_path / "outputs")
     assert [item.state for item in sweep.progress()] == ["finished"] * 3
     assert out.count(" interrupted: ") == 1 and "All are finished." in out
+
+
+def test_joblib_is_ours_and_hydra_has_no_remark_on_it() -> None:  # warnings are errors
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        options = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
+        launcher = compose("train", options, return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith(".JoblibCells") and (launcher.n_jobs, launcher.batch_size) == (3, "1")
 
 
 @pytest.mark.parametrize("failing", ["in its work", "before it", "not"])
