@@ -12,13 +12,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverattn import commands
 from liverattn.errors import InputError, expect_boolean
-from liverattn.files import digest
+from liverattn.files import digest, usable_folder
 
 # What changes where or how fast a run happens, but not its result.
 NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug", "out")
@@ -98,6 +99,23 @@ def plain_errors(*, pass_on: bool = False) -> Iterator[None]:
 def _say(message: str, status: int) -> int:
     print(message, file=sys.stderr)
     return status
+
+
+class UsableFolder(Callback):
+    """A folder that cannot be made ends the command with one message; Hydra makes it before the command begins."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Make the folder of a single run."""
+        self._make(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Make the folder of all runs of a sweep."""
+        self._make(config.hydra.sweep.dir)
+
+    def _make(self, folder: str) -> None:
+        with plain_errors():
+            if not Path(folder).is_dir():  # what is finished may be shown where nothing can be written any more
+                usable_folder(Path(folder), "paths.outputs")
 
 
 def path_of(value: Any, name: str) -> Path:

@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Safe when several processes write the same file at once: the last rename wins and no reader sees a part.
 
     Raises:
-        InputError: The disk is full (or its quota is), or the folder is not writable.
+        InputError: The disk is full (or its quota is), or the folder is not writable, or a file.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
@@ -36,8 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if problem is None:
             raise
         raise InputError(
-            f"Cannot write {path}: {problem}. Nothing was lost: free some space or correct the permissions, then run "
-            "the same command again; it goes on from here. (paths.outputs=... writes to another place.)"
+            f"Cannot write {path}: {problem}. Nothing was lost: free some space, correct the permissions or move what "
+            "is in the way, then run the same command again; it goes on from here. (paths.outputs=... writes to "
+            "another place.)"
         ) from error
 
 
@@ -52,6 +53,8 @@ def _storage_problem(error: BaseException) -> str | None:
         return "the file system is read-only"
     if isinstance(error, PermissionError):
         return "permission denied"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is where a folder is needed"
     return None
 
 
@@ -69,7 +72,8 @@ def usable_folder(path: Path, option: str = "out") -> Path:
         path.mkdir(parents=True, exist_ok=True)
         problem = None if os.access(path, os.W_OK | os.X_OK) else "it may not be written to"
     except OSError as error:
-        problem = error.strerror
+        above = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+        problem = error.strerror if above.is_dir() else f"{above} is a file"
     if problem is not None:
         raise InputError(f"The folder {path} cannot be used: {problem}. Give another {option}=...")
     return path

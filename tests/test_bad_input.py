@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from liverattn import prepare, train
+from liverattn import compare, ensemble, prepare, train
 from liverattn.runs import find_runs
 from tests.conftest import TINY, Result
 
@@ -202,6 +202,22 @@ def test_unknown_choices_list_the_valid_ones(command: Command, hospital: Path) -
 )
 def test_options_of_another_kind(command: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
     assert_refused(command(prepare.main, *arguments, f"paths.outputs={tmp_path}"), said)
+
+
+@pytest.mark.parametrize(
+    ("main", "options"),
+    [(train.main, []), (train.main, ["-m"]), (ensemble.main, []), (compare.main, ["a=x"]), (prepare.main, [])],
+)
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_in_the_place_of_the_outputs(
+    command: Command, tmp_path: Path, main: Callable[[], None], options: list[str], below: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    result = command(main, *options, f"paths.outputs={tmp_path}/file{below}")
+    assert result.status == 1
+    assert result.err.startswith(f"Error: The folder {tmp_path}/file") and result.err.count("\n") == 1
+    assert f" cannot be used: {tmp_path}/file is a file. Give another paths.outputs=..." in result.err
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_an_output_without_positive_labels_is_refused_by_name(command: Command, tiny: list[str]) -> None:

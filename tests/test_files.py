@@ -83,6 +83,13 @@ def test_a_list_of_problems_is_cut_in_its_message_and_says_so() -> None:
     assert (str(copy), copy.problems) == (str(error), error.problems)
 
 
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("kept")
+    with pytest.raises(InputError, match=r"Cannot write .*a/b/c.json: a file is where a folder is needed"):
+        write_json(tmp_path / "a" / "b" / "c.json", {})
+    assert (tmp_path / "a").read_text() == "kept"
+
+
 @pytest.mark.parametrize("lists", [([], []), (["a", 'b"'], [None, [[1.5, 2]]], [math.nan]), ([{"b": 1, "a": 2}],)])
 def test_long_lists_have_the_digest_of_what_they_are(lists: tuple[list[Any], ...]) -> None:
     assert digest_of_lists(*map(iter, lists)) == digest(list(lists))

@@ -90,7 +90,7 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
         ("root=[5]", "Expected root to be a path, but got [5]"),
         ("images=[]", "images=[] names no image"),
         ("images=2024", "2024 does not exist. Give an image"),
-        ("out=cases.csv/below", "cases.csv/below cannot be used: Not a directory. Give another out=..."),
+        ("out=cases.csv/below", "cases.csv is a file. Give another out=..."),
         ("frames=last", "Expected frames to be first, middle or all, but got 'last'"),
     ],
 )
