@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from liverattn.bundle.containers import expect_outside
 from liverattn.commands import option
 from liverattn.configuration import build, path_of, plain, verb
 from liverattn.errors import InputError
@@ -68,11 +69,9 @@ def place(cfg: DictConfig, bundle: "Bundle") -> Path:
     Raises:
         InputError: It cannot be used, or lies in the bundle, which would be refused from then on.
     """
-    whole = Path(os.path.abspath(bundle.path))  # also where it is given as "."
-    beside = whole.parent if cfg.run is None else path_of(cfg.run, "run")
+    beside = Path(os.path.abspath(bundle.path)).parent if cfg.run is None else path_of(cfg.run, "run")
     folder = beside / "export" if cfg.out is None else path_of(cfg.out, "out")
-    if bundle.path.is_dir() and folder.resolve().is_relative_to(whole.resolve()):
-        raise InputError(f"out={folder} lies in the bundle {whole}, which must stay as it is. Give another out=...")
+    expect_outside(folder, bundle.path)
     return usable_folder(folder)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
+from liverattn.bundle.containers import expect_outside
 from liverattn.configuration import path_of, plain, verb
 from liverattn.errors import InputError, expect_boolean
 from liverattn.files import usable_folder
@@ -18,7 +19,9 @@ def main(cfg: DictConfig) -> None:
     """Predict on all images, or go on with it; write tables, pictures and the report."""
     from liverattn.runs import locked
 
-    folder = usable_folder(path_of(cfg.out, "out"))
+    folder = path_of(cfg.out, "out")
+    expect_outside(folder, path_of(cfg.bundle, "bundle"))
+    usable_folder(folder)
     with locked(folder / ".lock"):  # two that write one journal would each miss what the other did
         job = opened(cfg, folder)
         work(job)

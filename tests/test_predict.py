@@ -141,6 +141,18 @@ def test_a_folder_that_may_not_be_written_to(
     assert result.status == 1 and "out cannot be used: it may not be written to. Give another out=" in result.err
 
 
+def test_nothing_is_written_into_the_bundle(
+    command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_small(tmp_path / "b").path
+    before = sorted(path.rglob("*"))
+    monkeypatch.chdir(path)
+    for out in (path, path / "more" / "out", "."):
+        result = command(predict.main, f"bundle={path}", f"images={table}", f"out={out}")
+        assert result.status == 1 and f"out={out} lies in the bundle {path}" in result.err
+    assert sorted(path.rglob("*")) == before
+
+
 def test_names_of_digits_alone(
     command: Command, bundle: Bundle, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

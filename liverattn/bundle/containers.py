@@ -135,6 +135,14 @@ class _Comparison:
         pass
 
 
+def expect_outside(folder: Path, bundle: Path) -> None:
+    """Refuse to write into the folder of a bundle, which would be refused from then on."""
+    if bundle.is_dir() and folder.resolve().is_relative_to(bundle.resolve()):
+        raise InputError(
+            f"out={folder} lies in the bundle {bundle.resolve()}, which must stay as it is. Give another out=..."
+        )
+
+
 def open_container(path: Path) -> "Folder | Zip":
     """A bundle's folder or zip.
 
