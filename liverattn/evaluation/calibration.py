@@ -106,13 +106,13 @@ def calibration_line(
     if not 0 < labels.sum() < len(labels) or np.ptp(logits) == 0 or _separates(labels, logits):
         return None
     try:
-        with np.errstate(over="ignore"):  # on the way to the fit, of probabilities near 0 and 1
+        with np.errstate(over="ignore"):  # of probabilities near 0 and 1
             line = sm.GLM(labels, sm.add_constant(logits), family=sm.families.Binomial()).fit()
             level = sm.GLM(labels, np.ones((len(labels), 1)), family=sm.families.Binomial(), offset=logits).fit()
+            people = _people(patients, known)
+            return CalibrationLine(slope=_wald(line, 1, people), intercept=_wald(level, 0, people))
     except PerfectSeparationError:
         return None
-    people = _people(patients, known)
-    return CalibrationLine(slope=_wald(line, 1, people), intercept=_wald(level, 0, people))
 
 
 def _wald(fit: Any, k: int, people: NDArray[Any]) -> Interval:

@@ -36,7 +36,7 @@ def test_every_cell_is_a_job_two_at_a_time(tiny: list[str], tmp_path: Path) -> N
     (third_begins,) = (i for i, line in enumerate(said) if " running: run head_rate=0.03 " in line)
     assert any(" done: " in line or " failed: " in line for line in said[:third_begins])  # it waited for a place
     assert " done: run head_rate=0.02 repeat 0 fold 0: score" in out
-    assert " failed: run head_rate=1e+30 repeat 0 fold 0: " in out
+    assert " failed: run head_rate=1000000" in out
     assert "epoch   1/1" not in out
     assert "epoch   1/1" in (sweep.run(sweep.cells[0]).path / "output.log").read_text()
     assert "again: python -m liverattn.train" in out

@@ -83,7 +83,7 @@ def test_what_has_become_of_a_cell_is_read_from_its_folder(tmp_path: Path) -> No
     (busy.path / "run.json").write_text("")
     item = recorded.progress()[4]
     assert item.state == "failed" and item.error is not None
-    assert item.error.startswith(f"{busy.path / 'run.json'} is damaged") and "Remove the run folder" in item.error
+    assert item.error.startswith(f"{busy.path / 'run.json'} is damaged") and "Remove the folder" in item.error
 
 
 def test_who_asks_is_not_taken_for_who_works(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_file_system_without_links_holds_it_twice(tmp_path: Path, monkeypatch:
 def test_nothing_is_written_after_a_failure(tmp_path: Path) -> None:
     files = WholeFiles()
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(InputError, match="a file is where a folder is needed"):
         files.save_checkpoint({}, tmp_path / "file" / "lesion.ckpt")
     files.save_checkpoint({}, tmp_path / "last.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
