@@ -161,8 +161,33 @@ def test_a_server_that_is_lost_costs_no_result(
     assert result.status == 0, result.err
     (said,) = [line for line in result.out.splitlines() if "Not tracked" in line]
     (run,) = find_runs(tmp_path / "outputs")
-    assert said.endswith("no answer") and str(run.path) in said
+    assert "no answer To track this run later, remove its metrics.json" in said and str(run.path) in said
     assert run.is_finished and not list(run.path.glob("upload*"))
+
+
+def test_a_server_that_is_lost_in_a_sweep_stops_no_later_run(
+    command: Callable[..., Result], tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MlflowTracking.logger
+
+    def lost_for_the_second(self: MlflowTracking, name: str, tags: Any, run_id: str | None = None) -> Any:
+        return gone() if "-f1-" in name else real(self, name, tags, run_id)
+
+    sweep = ["-m", *tiny, "trainer.max_epochs=1", "protocol.fold=0,1"]
+    with monkeypatch.context() as lost:
+        lost.setattr(MlflowTracking, "logger", lost_for_the_second)
+        result = command(train.main, *sweep)
+    runs = find_runs(tmp_path / "outputs")
+    assert result.status == 0 and [run.is_finished for run in runs] == [True, True], result.err
+    (said,) = [line for line in result.out.splitlines() if "Not tracked" in line]
+    assert str(runs[1].path) in said and "remove its metrics.json" in said
+    assert "mlflow_run_id" not in runs[1].record()
+
+    runs[1].metrics.unlink()
+    again = command(train.main, *sweep)
+    assert again.status == 0 and "/1  loss" not in again.out, again.out  # as was promised, nothing is trained
+    found = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").get_run(runs[1].record()["mlflow_run_id"])
+    assert found.info.status == "FINISHED" and "final/score" in found.data.metrics and "sweep" in found.data.tags
 
 
 def test_metrics_wait_for_a_server_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ class FoldRun:
         tags: What people filter runs by.
         config: The composed configuration, plain.
         seed: Of order, augmentation and mixup.
+        in_sweep: A tracking server that is lost since the sweep began does not keep it from training.
     """
 
     run: RunFolder
@@ -98,6 +99,7 @@ class FoldRun:
     tags: Mapping[str, str]
     config: Mapping[str, Any]
     seed: int
+    in_sweep: bool = False
 
     def execute(self) -> None:
         """Train (or go on training), evaluate every copy, write and track the results."""
@@ -121,12 +123,25 @@ class FoldRun:
         if not isinstance(self.tracking, MlflowTracking):
             return None
         known = self.run.record().get("mlflow_run_id")
-        with self.tracking.usable():
-            logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
-            if logger.run_id != known:  # MLflow refuses parameters that changed, such as places
-                self.run.update_record(mlflow_run_id=logger.run_id)
-                logger.log_hyperparams(flat_parameters(self.tracking.shared_config(self.config)))
+        try:
+            with self.tracking.usable():
+                logger = self.tracking.logger(f"{self.config['name']}/{self.run.path.name}", self.tags, known)
+                if logger.run_id != known:  # MLflow refuses parameters that changed, such as places
+                    self.run.update_record(mlflow_run_id=logger.run_id)
+                    logger.log_hyperparams(flat_parameters(self.tracking.shared_config(self.config)))
+        except InputError as error:
+            if not self.in_sweep:
+                raise
+            self._say_untracked(error)
+            return None
         return logger
+
+    def _say_untracked(self, error: Exception) -> None:
+        said = str(error).strip().partition("\n")[0]
+        print(
+            f"Not tracked ({self.run.path} has all results): {said} To track this run later, remove its metrics.json "
+            "and give the same command again; nothing is trained again."
+        )
 
     def _fit(self, logger: Any) -> float:
         run, size = self.run, self.cases.size
@@ -241,8 +256,7 @@ class FoldRun:
             with TemporaryDirectory(dir=self.run.path, prefix="upload-") as folder:
                 self._upload(logger, Path(folder), predictions, metrics)
         except Exception as error:  # whatever a lost server brings about: the results are written
-            said = str(error).strip().partition("\n")[0]
-            print(f"Not tracked (metrics or files are missing in MLflow; {self.run.path} has all of them): {said}")
+            self._say_untracked(error)
 
     def _upload(self, logger: Any, folder: Path, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
         config = self.tracking.shared_config(self.config)
