@@ -139,8 +139,8 @@ class FoldRun:
     def _say_untracked(self, error: Exception) -> None:
         said = str(error).strip().partition("\n")[0]
         print(
-            f"Not tracked ({self.run.path} has all results; to track it later, remove its metrics.json and give the same "
-            f"command again, nothing is trained again): {said}"
+            f"Not tracked ({self.run.path} has all results; to track it later, remove its metrics.json and give the "
+            f"same command again, nothing is trained again): {said}"
         )
 
     def _fit(self, logger: Any) -> float:
