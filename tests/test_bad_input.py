@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -264,6 +265,21 @@ def test_phantoms_are_not_rendered_among_a_users_images(command: Command, hospit
     result = command(train.main, *TINY, f"data.root={hospital.parent}", f"paths.outputs={hospital.parent / 'new'}")
     assert_refused(result, "which holds other files (0.png, ...)", "data=manifest")
     assert [name for name in sorted(path.name for path in hospital.parent.iterdir()) if name != "new"] == before
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "checkpoints/lesion.ckpt", "epochs/000.safetensors"])
+@pytest.mark.parametrize("share", [0, 0.9])
+def test_a_run_that_lost_a_file_with_the_power_begins_anew(
+    command: Command, tiny: list[str], tmp_path: Path, name: str, share: float
+) -> None:
+    assert command(train.main, *tiny, "trainer.max_epochs=1").status == 0
+    (run,) = find_runs(tmp_path / "outputs")
+    before = run.read_predictions()
+    run.metrics.unlink()  # it is not finished
+    os.truncate(run.path / name, int(share * (run.path / name).stat().st_size))
+    again = command(train.main, *tiny, "trainer.max_epochs=1")
+    assert again.status == 0 and f"{run.path / name} is damaged" in again.out and "this run begins anew" in again.out
+    pd.testing.assert_frame_equal(run.read_predictions(), before)
 
 
 def test_a_full_disk_loses_nothing(command: Command, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:

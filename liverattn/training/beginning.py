@@ -1,10 +1,14 @@
 """What a run is, recorded when it begins and checked when it goes on."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
@@ -23,7 +27,7 @@ def begin(
     hardware: Hardware,
     fastest: Callable[[Hardware], Hardware] | None,
 ) -> Hardware:
-    """Record what a new run is, or check that a resumed one is still the same.
+    """Record what a new run is, or check that a resumed one is still the same, and whole.
 
     Args:
         run: Its folder.
@@ -54,6 +58,7 @@ def begin(
     elif fastest is not None:
         hardware = fastest(hardware)
     if is_leader():
+        _forget_damaged(run)
         chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
         now = {**versions(), "machine": hardware.machine}
         run.update_record(**fingerprints, **chosen, parameters=parameters, environment=environment_since(record, now))
@@ -61,3 +66,30 @@ def begin(
         with replacing(run.config) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False))
     return hardware
+
+
+def _forget_damaged(run: RunFolder) -> None:
+    # A machine that loses its power may leave files without their content, which no process that is killed does.
+    checkpoints, epochs = run.last.parent, run.epoch(0).parent
+    damaged = [path for path in sorted(checkpoints.glob("*.ckpt")) if not _is_whole_archive(path)]
+    damaged += [path for path in sorted(epochs.glob("*.safetensors")) if not _is_whole_table(path)]
+    if damaged:
+        print(f"{damaged[0]} is damaged (did the machine lose its power?): this run begins anew.")
+        for folder in (checkpoints, epochs):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole_archive(path: Path) -> bool:
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except BadZipFile:
+        return False
+
+
+def _is_whole_table(path: Path) -> bool:
+    try:
+        with safe_open(path, "numpy"):
+            return True
+    except SafetensorError:
+        return False

@@ -48,7 +48,7 @@ def read_copy(path: Path) -> TaskCopy:
         raise InputError(f"The checkpoint {path} does not exist.") from None
     except Exception as error:  # torch raises a dozen kinds for damaged files
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable task checkpoint ({problem}). Run the fold again.") from error
+        raise InputError(f"{path} is not a readable task checkpoint ({problem}). {_again(path)}") from error
 
 
 def read_last(path: Path) -> TaskCopy:
@@ -72,4 +72,8 @@ def read_last(path: Path) -> TaskCopy:
         raise InputError(f"The checkpoint {path} does not exist.") from None
     except Exception as error:  # as above
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable checkpoint ({problem}). Run the fold again.") from error
+        raise InputError(f"{path} is not a readable checkpoint ({problem}). {_again(path)}") from error
+
+
+def _again(path: Path) -> str:
+    return f"Remove the run folder {path.parent.parent}, then run the fold again."
