@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverattn import commands
-from liverattn.errors import InputError, expect_boolean
+from liverattn.errors import InputError, expect_boolean, written
 from liverattn.files import digest, usable_folder
 
 # What changes where or how fast a run happens, but not its result.
@@ -125,9 +125,8 @@ def path_of(value: Any, name: str) -> Path:
         InputError: It is no name.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        shown = "null" if value is None else value
         raise InputError(
-            f"Expected {name} to be a path, but got {shown}. A name that looks like a number: {name}=./NAME."
+            f"Expected {name} to be a path, but got {written(value)}. A name that looks like a number: {name}=./NAME."
         )
     return Path(str(value)).expanduser()
 
@@ -157,7 +156,7 @@ def check_name(option: str, value: Any) -> None:
     """
     path = Path("" if value is None else str(value))
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        shown = "null" if value is None else repr(value)
+        shown = written(value) if value is None else repr(value)
         raise InputError(
             f"Expected {option} to name a folder below the outputs, such as {option}=mine, but got {shown}."
         )
@@ -170,16 +169,16 @@ def check_text(option: str, value: Any) -> None:
         InputError: It is none.
     """
     if not isinstance(value, str):
-        remedy = (
-            f"Give one: {option}=..." if value is None else f"In quotes it is one: {commands.option(option, value)}"
-        )
-        raise InputError(f"Expected {option} to be a text, but got {'null' if value is None else value}. {remedy}")
+        quoted = f"In quotes it is one: {commands.option(option, value)}"
+        remedy = f"Give one: {option}=..." if value is None else quoted
+        raise InputError(f"Expected {option} to be a text, but got {written(value)}. {remedy}")
 
 
-def check_texts(node: DictConfig) -> None:
-    """:func:`check_text` for every value that is one by the type hints of what the node's ``_target_`` names.
+def check_types(node: DictConfig) -> None:
+    """Refuse texts and booleans that are none, by the type hints of what the node's ``_target_`` names.
 
-    And :func:`liverattn.errors.expect_boolean` for every one that is a boolean by them.
+    Raises:
+        InputError: One is of another type.
     """
     hints = get_type_hints(hydra.utils.get_class(node["_target_"]))
     written = OmegaConf.to_container(node, resolve=False)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import make, option
 from liverattn.configuration import build, check_name, plain, verb
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_choice
 from liverattn.files import replacing, write_json
 
 # Of the tables, those that are printed; all are written.
@@ -41,8 +41,7 @@ def main(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> None:
     """Refuse a name and a choice of bundle that cannot be used, before anything is computed."""
     check_name("name", cfg.name)
-    if cfg.bundle not in ("one", "all", None):
-        raise InputError(f"Expected bundle to be one, all or null, but got {cfg.bundle}.")
+    expect_choice("bundle", cfg.bundle, ("one", "all", None))
 
 
 def compared(cfg: DictConfig) -> "Comparison":
@@ -55,8 +54,7 @@ def compared(cfg: DictConfig) -> "Comparison":
     data = None if cfg.get("data") is None else cfg.data.name
     settings = plain(OmegaConf.masked_copy(cfg, ["members", "repeats", "weights"]))
     protocol = cfg.protocol.name
-    if protocol not in PROTOCOLS:
-        raise InputError(f"Expected protocol to be one of {', '.join(PROTOCOLS)}, but got {protocol}.")
+    expect_choice("protocol", protocol, PROTOCOLS)
     runs = choose_data(finished_runs(Path(cfg.runs)), data, cfg.assignment)
     architectures = group_architectures(runs)
     named = named_members(architectures, settings["members"])

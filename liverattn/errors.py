@@ -1,7 +1,9 @@
-"""The one exception for mistakes a user can mend."""
+"""The one exception for mistakes a user can mend, and checks of options that raise it."""
 
+import json
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 MOST_LISTED = 50
 
@@ -41,31 +43,48 @@ class InputListError(InputError):
         return type(self), (self.heading, self.problems, self.remedy)
 
 
+def written(value: object) -> str:
+    """A value as an option has it, such as null."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value) or "''"
+
+
+def expect_choice(option: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of two or more choices."""
+    if value not in choices:
+        *most, last = map(written, choices)
+        raise InputError(f"Expected {option} to be {', '.join(most)} or {last}, but got {written(value)}.")
+
+
+def expect_boolean(option: str, value: object) -> None:
+    """Refuse what is not a boolean: ``no`` is a text, and texts are true."""
+    if not isinstance(value, bool):
+        raise InputError(f"Expected {option} to be true or false, but got {written(value)}.")
+
+
 def expect_whole(option: str, value: object, least: int, most: float = math.inf, *, null: bool = False) -> None:
     """Refuse what is not a whole number of ``least`` to ``most`` (or null, where this means something)."""
     if null and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         kind = "null or a whole number" if null else "a whole number"
-        allowed = f"of at least {least}" if most == math.inf else f"of {least} to {most}"
-        raise InputError(f"Expected {option} to be {kind} {allowed}, but got {value}.")
+        raise InputError(f"Expected {option} to be {kind} {_range(least, most)}, but got {written(value)}.")
 
 
 def expect_number(option: str, value: object, least: float, most: float = math.inf) -> None:
     """Refuse what is not a finite number of ``least`` to ``most``."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value <= most or value == math.inf:  # type: ignore[operator]
-        allowed = f"of at least {least:g}" if most == math.inf else f"of {least:g} to {most:g}"
-        raise InputError(f"Expected {option} to be a number {allowed}, but got {value}.")
+    if not _is_number(value) or not least <= value <= most or value == math.inf:
+        raise InputError(f"Expected {option} to be a number {_range(least, most)}, but got {written(value)}.")
 
 
 def expect_share(option: str, value: object) -> None:
     """Refuse what is not a number between 0 and 1, both excluded."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"Expected {option} to be a number between 0 and 1, but got {value}.")
+    if not _is_number(value) or not 0 < value < 1:
+        raise InputError(f"Expected {option} to be a number between 0 and 1, but got {written(value)}.")
 
 
-def expect_boolean(option: str, value: object) -> None:
-    """Refuse what is not a boolean: ``no`` is a text, and texts are true."""
-    if not isinstance(value, bool):
-        raise InputError(f"Expected {option} to be true or false, but got {value}.")
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _range(least: float, most: float) -> str:
+    return f"of at least {least:g}" if most == math.inf else f"of {least:.10g} to {most:.10g}"

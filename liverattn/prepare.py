@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import option
-from liverattn.configuration import build, check_texts, verb
-from liverattn.errors import InputError, UnlabeledError, expect_boolean
+from liverattn.configuration import build, check_types, verb
+from liverattn.errors import InputError, UnlabeledError, expect_boolean, written
 
 if TYPE_CHECKING:
     from liverattn.data.audit import Audit
@@ -29,7 +29,7 @@ def prepared_data(cfg: DictConfig) -> tuple["Manifest", "PreparedCases"]:
     from liverattn.data.duplicates import merge_patients, near_duplicates
     from liverattn.data.exclusion import leaving_out
 
-    check_texts(cfg.data.source)
+    check_types(cfg.data.source)
     expect_boolean("data.group_duplicates", cfg.data.group_duplicates)
     with leaving_out(excluded(cfg)):
         manifest, cache = build(cfg.data.source).manifest(), Path(cfg.paths.cache)
@@ -45,7 +45,7 @@ def excluded(cfg: DictConfig) -> list[Any]:
     names = cfg.data.exclude
     if not OmegaConf.is_list(names):
         remedy = exclude_option([] if names is None else [str(names)])
-        raise InputError(f"Expected data.exclude to be a list of image_ids, but got {names!r}. Write {remedy}")
+        raise InputError(f"Expected data.exclude to be a list of image_ids, but got {written(names)}. Write {remedy}")
     return list(names)
 
 
@@ -101,7 +101,9 @@ def main(cfg: DictConfig) -> None:
     name, folder = cfg.data.name, Path(cfg.paths.outputs) / "checked" / cfg.data.name
     expect_boolean("audit", cfg.audit)
     if not OmegaConf.is_list(cfg.export):
-        raise InputError(f"Expected export to be a list, such as 'export=[coco,labelstudio]', but got {cfg.export}.")
+        raise InputError(
+            f"Expected export to be a list, such as 'export=[coco,labelstudio]', but got {written(cfg.export)}."
+        )
     try:
         manifest, cases = prepared_data(cfg)
     except UnlabeledError as awaited:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from liverattn.commands import make
 from liverattn.configuration import build, check_name, plain, verb
-from liverattn.errors import InputError, expect_number, expect_whole
+from liverattn.errors import expect_choice, expect_number, expect_whole
 from liverattn.prepare import prepared_data
 from liverattn.runs import RunFolder
 from liverattn.sweeps.cell_job import work_on_cell
@@ -119,10 +119,7 @@ def check(cfg: DictConfig) -> None:
     check_name("data.name", cfg.data.name)
     expect_whole("seed", cfg.seed, 0, 2**32 - 1)  # what numpy takes
     expect_number("model.attention.alpha", cfg.model.attention.alpha, 0)
-    if cfg.data.reduction not in REDUCTIONS:
-        raise InputError(
-            f"Expected data.reduction to be one of {', '.join(REDUCTIONS)}, but got {cfg.data.reduction!r}."
-        )
+    expect_choice("data.reduction", cfg.data.reduction, REDUCTIONS)
 
 
 def show(run: RunFolder, protocol: str, outputs: Path) -> None:

@@ -75,12 +75,12 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
             "operating_point=best",
             "Expected operating_point to be one of sensitivity_90, specificity_90, but got 'best'",
         ),
-        ("precision=int8", "Expected precision to be float32 or bfloat16, but got 'int8'"),
+        ("precision=int8", "Expected precision to be float32 or bfloat16, but got int8"),
         ("names=no", "Expected names to be true or false, but got no"),
         ("overlays=maybe", "Expected overlays to be true or false, but got maybe"),
         ("maps=1", "Expected maps to be true or false, but got 1"),
         ("threshold=abc", "Expected threshold to be a number between 0 and 1, but got abc"),
-        ("threshold=null", "Expected threshold to be a number between 0 and 1, but got None"),
+        ("threshold=null", "Expected threshold to be a number between 0 and 1, but got null"),
         ("threshold=50", "Expected threshold to be a number between 0 and 1, but got 50"),
         ("pictures=abc", "Expected pictures to be a whole number of at least 0, but got abc"),
         ("pictures=-1", "Expected pictures to be a whole number of at least 0, but got -1"),
@@ -91,7 +91,7 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
         ("images=[]", "images=[] names no image"),
         ("images=2024", "2024 does not exist. Give an image"),
         ("out=cases.csv/below", "cases.csv is a file. Give another out=..."),
-        ("frames=last", "Expected frames to be first, middle or all, but got 'last'"),
+        ("frames=last", "Expected frames to be first, middle or all, but got last"),
     ],
 )
 def test_what_a_user_can_get_wrong(

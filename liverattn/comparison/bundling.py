@@ -90,8 +90,6 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
     Raises:
         InputError: A checkpoint is absent or damaged, or a task has no copy in any fold run.
     """
-    if choice not in ("one", "all"):
-        raise InputError(f"Expected bundle to be one, all or null, but got {choice!r}.")
     members = _Members(comparison)
     cells = members.cells if choice == "all" else members.cells[:1]
     judged = comparison.ensemble if choice == "all" else comparison.ensemble.of_repeat(cells[0][0])

@@ -17,7 +17,7 @@ from liverattn.data.exclusion import left_out, or_exclude
 from liverattn.data.image_files import ImageFiles, natural_order
 from liverattn.data.images import ImageError, image_size, orientation
 from liverattn.data.manifest import Manifest, check_manifest
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError, InputListError, expect_choice
 
 OVERREACH = (
     2.0,
@@ -111,8 +111,7 @@ class _Cases:
         self.left_out: frozenset[str] = frozenset()
         self.unusable: list[str] = []
         self.patient = _pattern(source.patient)
-        if source.unlisted not in (None, "lesion_free", "ignore"):
-            raise InputError(f"Expected data.unlisted to be lesion_free, ignore or null, but got {source.unlisted!r}.")
+        expect_choice("data.unlisted", source.unlisted, ("lesion_free", "ignore", None))
 
     def rows(self, annotated: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
         files = {image.file for image in annotated}

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liverattn.errors import InputError, expect_boolean, expect_whole
+from liverattn.errors import InputError, expect_boolean, expect_choice, expect_whole
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
@@ -190,12 +190,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Refuse what no image can satisfy."""
-        for name, choices in {"aspect": ("pad", "crop", "stretch"), "intensity": ("top", "brightest", "off")}.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"Expected data.preprocessing.{name} to be one of {', '.join(choices)}, "
-                    f"but got {getattr(self, name)!r}."
-                )
+        expect_choice("data.preprocessing.aspect", self.aspect, ("pad", "crop", "stretch"))
+        expect_choice("data.preprocessing.intensity", self.intensity, ("top", "brightest", "off"))
         for name in ("crop", "clip"):
             expect_boolean(f"data.preprocessing.{name}", getattr(self, name))
         for name in ("height", "width"):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import auc as area
 from sklearn.metrics import roc_curve
 
-from liverattn.errors import InputError, expect_number
+from liverattn.errors import InputError, expect_boolean, expect_number
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,7 @@ def chosen_tasks(options: Mapping[str, Mapping[str, Any] | None]) -> list[Task]:
         if not isinstance(outputs, list) or not outputs:
             raise InputError(f"Expected data.tasks.{name}.outputs to list one or more outputs, but got {outputs!r}.")
         expect_number(f"data.tasks.{name}.weight", task["weight"], 0)
-        if not isinstance(task["conditional"], bool):
-            raise InputError(
-                f"Expected data.tasks.{name}.conditional to be true or false, but got {task['conditional']!r}."
-            )
+        expect_boolean(f"data.tasks.{name}.conditional", task["conditional"])
         if task["conditional"] and "lesion" in outputs:
             raise InputError(
                 f"data.tasks.{name}.conditional=true scores on lesion images only, where that output has one class. "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import models as tv
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError, InputListError, expect_choice, written
 from liverattn.files import file_digest
 
 IMAGENET = "imagenet"
@@ -89,16 +89,16 @@ def build_backbone(
             a network that cannot give a map (B, C, h, w) of images of any size.
     """
     if weights in (IMAGENET, None) and sha256 is not None:
-        shown = "null" if weights is None else weights
-        raise InputError(f"backbone.sha256 checks a local file, but backbone.weights is {shown}: give the file's path.")
+        raise InputError(
+            f"backbone.sha256 checks a local file, but backbone.weights is {written(weights)}: give the file's path."
+        )
+    expect_choice("backbone.library", library, ("torchvision", "timm"))
     if library == "timm":
         body = _timm_body(name, cut, pretrained=weights == IMAGENET)
-    elif library == "torchvision":
+    else:
         body = _torchvision_body(name, cut)
         if weights == IMAGENET:
             _load(body, _imagenet_state(name), f"the ImageNet weights of {name}")
-    else:
-        raise InputError(f"Expected backbone.library to be torchvision or timm, but got {library!r}.")
     if weights is not None and weights != IMAGENET:
         path = Path(weights).expanduser()
         state = read_weights(path, sha256)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from liverattn.errors import InputError, expect_number
+from liverattn.errors import InputError, expect_boolean, expect_number
 from liverattn.models.attention import AttentionHead, attention_pool
 from liverattn.models.backbones import Backbone
 
@@ -68,8 +68,7 @@ class LesionClassifier(nn.Module):
         for scale in lambdas:
             expect_number("model.attention.lambdas", scale, 0)
         self.lambdas = tuple(float(scale) for scale in lambdas)
-        if not isinstance(mirror, bool):
-            raise InputError(f"Expected model.mirror to be true or false, but got {mirror!r}.")
+        expect_boolean("model.mirror", mirror)
         self.standardization = Standardization(trunk.channels)
         self.attention = AttentionHead(trunk.channels)
         self.head = nn.Linear(trunk.channels * len(self.lambdas), outputs)

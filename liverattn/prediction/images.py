@@ -20,7 +20,7 @@ from liverattn.data.labels import OUTPUTS, truth_of
 from liverattn.data.manifest import check_manifest
 from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import WORKBOOKS, read_cells
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_choice
 
 # Pictures to a person, which no decoder here reads: each becomes a row that says so, instead of being passed over.
 UNREADABLE = {".svg", ".heic", ".heif", ".avif", ".eps", ".psd"}
@@ -122,8 +122,7 @@ def cases_of(images: Any, *, root: Path | None = None, frames: FrameChoice = "mi
     Raises:
         InputError: It does not exist, holds no image, or a table breaks a rule.
     """
-    if frames not in ("first", "middle", "all"):
-        raise InputError(f"Expected frames to be first, middle or all, but got {frames!r}.")
+    expect_choice("frames", frames, ("first", "middle", "all"))
     if isinstance(images, np.ndarray):
         return [Case("array", pixels=images)], []
     if isinstance(images, str | Path):

@@ -19,7 +19,7 @@ from liverattn.bundle.contents import MemberPart
 from liverattn.data.dicom import FrameChoice
 from liverattn.data.images import ImageError
 from liverattn.data.preprocessing import PreparedImage, Window
-from liverattn.errors import InputError, expect_whole
+from liverattn.errors import InputError, expect_choice, expect_whole
 from liverattn.models.classifier import LesionClassifier
 from liverattn.prediction.images import Case, Grey, cases_of
 from liverattn.prediction.maps import PlacedMap
@@ -68,8 +68,7 @@ class Predictor:
         batch_size: int = 8,
         workers: int | None = None,
     ) -> None:
-        if precision not in ("float32", "bfloat16"):
-            raise InputError(f"Expected precision to be float32 or bfloat16, but got {precision!r}.")
+        expect_choice("precision", precision, ("float32", "bfloat16"))
         expect_whole("batch_size", batch_size, 1)
         self.contents, self.digest, self.batch_size, self.precision = (
             bundle.contents,
@@ -242,8 +241,7 @@ def _one_thread(streams: int) -> None:
 
 
 def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"Expected device to be auto, cpu or cuda, but got {name!r}.")
+    expect_choice("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda: this machine has no GPU that torch can use. Use device=auto or device=cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

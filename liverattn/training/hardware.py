@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from liverattn.errors import InputError
+from liverattn.errors import InputError, expect_choice
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -115,12 +115,8 @@ def choose_hardware(
     Raises:
         InputError: More GPUs are asked for than are there, or an unknown choice.
     """
-    if accelerator not in ("auto", "cpu", "gpu"):
-        raise InputError(f"Expected trainer.accelerator to be auto, cpu or gpu, but got {accelerator!r}.")
-    if precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
-        raise InputError(
-            f"Expected trainer.precision to be auto, 32-true, bf16-mixed or 16-mixed, but got {precision!r}."
-        )
+    expect_choice("trainer.accelerator", accelerator, ("auto", "cpu", "gpu"))
+    expect_choice("trainer.precision", precision, ("auto", "32-true", "bf16-mixed", "16-mixed"))
     has_gpu = torch.cuda.is_available()
     if accelerator == "gpu" and not has_gpu:
         raise InputError("trainer=gpu: this machine has no GPU that torch can use. Use trainer=auto or trainer=cpu.")

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from liverattn.errors import InputError, expect_number
+from liverattn.errors import InputError, expect_number, written
 from liverattn.models.classifier import LesionClassifier
 
 
@@ -43,8 +43,9 @@ class SgdRecipe:
         for name in ("momentum", "warmup", "final"):
             expect_number(f"optim.{name}", getattr(self, name), 0, 1)
         if isinstance(self.frozen, str) or not isinstance(self.frozen, Sequence):
-            shown = "null" if self.frozen is None else self.frozen
-            raise InputError(f"Expected optim.frozen to be a list of stages, such as [conv1,layer1], but got {shown}.")
+            raise InputError(
+                f"Expected optim.frozen to be a list of stages, such as [conv1,layer1], but got {written(self.frozen)}."
+            )
 
     def build(self, model: LesionClassifier, steps: int, *, fused: bool = False) -> tuple[SGD, LambdaLR]:
         """Optimizer and scheduler (stepped after every optimizer step) for a run.

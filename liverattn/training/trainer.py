@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from liverattn.errors import InputError, expect_number, expect_whole
+from liverattn.errors import InputError, expect_boolean, expect_choice, expect_number, expect_share, expect_whole
 from liverattn.training.checkpoints import WholeFiles
 from liverattn.training.hardware import Hardware, choose_hardware, fits_on_gpu
 
@@ -93,25 +93,18 @@ class TrainerSettings:
         expect_number("trainer.mixup", self.mixup, 0)
         if self.gradient_clip is not None:
             expect_number("trainer.gradient_clip", self.gradient_clip, 1e-9)
+        if self.ema is not None:
+            expect_share("trainer.ema", self.ema)
         for name in ("balanced", "probe", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"Expected trainer.{name} to be true or false, but got {getattr(self, name)!r}.")
-        if self.deterministic not in ("auto", True, False):
-            raise InputError(
-                f"Expected trainer.deterministic to be auto, true or false, but got {self.deterministic!r}."
-            )
+            expect_boolean(f"trainer.{name}", getattr(self, name))
         for name in ("channels_last", "cuda_graphs", "data_on_device"):
-            if getattr(self, name) not in (None, True, False):
-                raise InputError(f"Expected trainer.{name} to be null, true or false, but got {getattr(self, name)!r}.")
+            expect_choice(f"trainer.{name}", getattr(self, name), (None, True, False))
+        expect_choice("trainer.deterministic", self.deterministic, ("auto", True, False))
+        expect_choice("trainer.profiler", self.profiler, (None, "simple", "advanced"))
+        expect_choice("trainer.strategy", self.strategy, ("auto", "ddp"))
         if self.cuda_graphs and (self.compile or self.devices > 1):
             other = "trainer.compile=true" if self.compile else f"trainer.devices={self.devices}"
             raise InputError(f"trainer.cuda_graphs=true does not go together with {other}. Leave one of them out.")
-        if self.ema is not None and not (isinstance(self.ema, int | float) and 0 < self.ema < 1):
-            raise InputError(f"Expected trainer.ema to be null or between 0 and 1, but got {self.ema!r}.")
-        if self.profiler not in (None, "simple", "advanced"):
-            raise InputError(f"Expected trainer.profiler to be null, simple or advanced, but got {self.profiler!r}.")
-        if self.strategy not in ("auto", "ddp"):
-            raise InputError(f"Expected trainer.strategy to be auto or ddp, but got {self.strategy!r}.")
 
     @property
     def leaves_choice(self) -> bool:

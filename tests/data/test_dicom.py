@@ -344,7 +344,7 @@ def test_labels_that_do_not_fit(save: Saver, tmp_path: Path) -> None:
         labeled(tmp_path, "a.dcm,0", header="name,lesion")
     with pytest.raises(InputError, match=r"row\(s\) 2 \(file 'a.dcm'\): boxes box .* is empty or inverted"):
         labeled(tmp_path, 'a.dcm,1,,,"[[5, 5, 1, 9]]"')
-    with pytest.raises(InputError, match=r"data\.frames to be first, middle or all, but got 'last'"):
+    with pytest.raises(InputError, match=r"data\.frames to be first, middle or all, but got last"):
         source(tmp_path, frames="last").manifest()
     with pytest.raises(InputError, match="does not exist"):
         DicomSource(root=str(tmp_path / "none"), folder=str(tmp_path)).manifest()

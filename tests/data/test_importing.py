@@ -363,7 +363,7 @@ def test_exports_that_are_not_there(read: Reader, root: Path) -> None:
             read(tool)
     with pytest.raises(InputError, match=r"folder .* does not exist"):
         read("coco", f"root={root / 'none'}")
-    with pytest.raises(InputError, match=r"data\.unlisted to be lesion_free, ignore or null, but got 'all'"):
+    with pytest.raises(InputError, match=r"data\.unlisted to be lesion_free, ignore or null, but got all"):
         read("coco", f"annotations={EXPORTS / 'coco'}", "unlisted=all")
 
 

@@ -258,8 +258,8 @@ def test_settings_name_what_pixels_depend_on() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"aspect": "zoom"}, "data.preprocessing.aspect to be one of pad, crop, stretch, but got 'zoom'"),
-        ({"intensity": "mean"}, "data.preprocessing.intensity to be one of top, brightest, off, but got 'mean'"),
+        ({"aspect": "zoom"}, "data.preprocessing.aspect to be pad, crop or stretch, but got zoom"),
+        ({"intensity": "mean"}, "data.preprocessing.intensity to be top, brightest or off, but got mean"),
         ({"height": 31}, "at least 32x32 pixels, but got 31x345"),
         ({"height": 60.5}, "data.preprocessing.height to be a whole number of at least 1, but got 60.5"),
         ({"width": "wide"}, "data.preprocessing.width to be a whole number of at least 1, but got wide"),

@@ -230,7 +230,7 @@ def test_unknown_choices_list_the_valid_ones() -> None:
         build_backbone(name="nothing", weights=None)
     with pytest.raises(InputError, match=r"no stage 'layer9'.*layer1, layer2, layer3, layer4"):
         build_backbone(name="resnet18", cut="layer9", weights=None)
-    with pytest.raises(InputError, match="torchvision or timm, but got 'keras'"):
+    with pytest.raises(InputError, match="torchvision or timm, but got keras"):
         build_backbone(name="resnet18", library="keras", weights=None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"timm has no network 'resnet19'.*resnet18"):
         build_backbone(name="resnet19", library="timm", weights=None)

@@ -86,7 +86,7 @@ def test_a_mirrored_view_is_averaged_outside_training_only(network: LesionClassi
 
 
 def test_mirror_is_a_choice_of_two() -> None:
-    with pytest.raises(InputError, match=r"Expected model\.mirror to be true or false, but got 'yes'\."):
+    with pytest.raises(InputError, match=r"Expected model\.mirror to be true or false, but got yes\."):
         LesionClassifier(small_trunk(), lambdas=[1.0], outputs=1, mirror="yes")  # type: ignore[arg-type]
 
 

@@ -90,7 +90,7 @@ def test_frames_of_a_loop(predictor: Predictor, tmp_path: Path) -> None:
     assert [one.case.name for one in found] == ["loop.dcm#0", "loop.dcm#1", "loop.dcm#2"]
     np.testing.assert_allclose([list(one.probabilities.values()) for one in found], each, atol=1e-5)
     np.testing.assert_allclose(probabilities(predictor, tmp_path / "loop.dcm"), each[1:2], atol=1e-5)
-    with pytest.raises(InputError, match="Expected frames to be first, middle or all, but got 'last'"):
+    with pytest.raises(InputError, match="Expected frames to be first, middle or all, but got last"):
         predictor.predict(tmp_path / "loop.dcm", frames="last")  # type: ignore[arg-type]
 
 
@@ -194,9 +194,9 @@ def test_load_needs_no_training_stack(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int8"}, "Expected precision to be float32 or bfloat16, but got 'int8'"),
+        ({"precision": "int8"}, "Expected precision to be float32 or bfloat16, but got int8"),
         ({"batch_size": 0}, "Expected batch_size to be a whole number of at least 1, but got 0"),
-        ({"device": "tpu"}, "Expected device to be auto, cpu or cuda, but got 'tpu'"),
+        ({"device": "tpu"}, "Expected device to be auto, cpu or cuda, but got tpu"),
     ],
 )
 def test_options_that_cannot_be(bundle: Bundle, options: dict[str, object], message: str) -> None:

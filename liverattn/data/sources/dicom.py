@@ -22,7 +22,7 @@ from liverattn.data.images import ImageError
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import read_cells
-from liverattn.errors import InputError, InputListError, UnlabeledError
+from liverattn.errors import InputError, InputListError, UnlabeledError, expect_choice
 from liverattn.files import digest, replacing
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
@@ -58,8 +58,7 @@ class DicomSource:
                 that do not fit.
             UnlabeledError: Nothing says yet which images show a lesion.
         """
-        if self.frames not in ("first", "middle", "all"):
-            raise InputError(f"Expected data.frames to be first, middle or all, but got {self.frames!r}.")
+        expect_choice("data.frames", self.frames, ("first", "middle", "all"))
         root = Path(self.root).expanduser()
         folder = Path(self.folder) / f"dicom-{digest([str(root.resolve()), self.frames])[:8]}"
         counted: Counter[str] = Counter()
@@ -103,7 +102,7 @@ class DicomSource:
         counts = Counter(row["image_id"] for row in rows)
         again = sorted({row["file"] for row in rows if counts[row["image_id"]] > 1})
         problems |= dict.fromkeys(again, "another file has the same SOP Instance UID")
-        if problems or not (rows or not files):
+        if problems or (files and not rows):
             heading = f"{root}: {len(problems)} DICOM file(s) cannot be used"
             remedy = f"Remove or replace them{or_exclude(list(problems))}. The other files are converted and stay so."
             said = [f"{name}: {problem}" for name, problem in problems.items()]
