@@ -50,8 +50,6 @@ def test_bundles_of_an_ensemble_and_of_a_run(outputs: Path, command: Command) ->
         assert "Research use only" in found.card
         assert re.search(r"\bnan\b", found.card) is None
         check_against_runs(found, outputs)
-    result = command(ensemble.main, f"paths.outputs={outputs}", "bundle=most", "tracking=none")
-    assert result.status == 1 and "Expected bundle to be one, all or null, but got most" in result.err
     check_single_run(outputs)
     check_versions(outputs)
     check_without_checkpoints(outputs, command)
