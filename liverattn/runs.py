@@ -245,14 +245,19 @@ def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. {_again(path)}") from error
+        raise InputError(f"{path} cannot be read: {error}. {_tables_again(path)}") from error
     missing = [name for name in needed if name not in table]
     if missing:
-        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}. {_again(path)}")
+        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}. {_tables_again(path)}")
     return table
 
 
-def _again(path: Path) -> str:
+def anew(folder: Path) -> str:
+    """The remedy where a run can neither be used nor go on."""
+    return f"Remove the folder {folder}, then run the fold again."
+
+
+def _tables_again(path: Path) -> str:
     metrics = RunFolder(path.parent).metrics
     return f"Remove {metrics}, then run the fold again: nothing is trained again, only its tables are made."
 
@@ -276,7 +281,5 @@ def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, A
             return missing
         raise InputError(f"{path} does not exist: the run is not finished.") from None
     except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({error}). Remove the folder {path.parent}, then run the fold again."
-        ) from None
+        raise InputError(f"{path} is damaged ({error}). {anew(path.parent)}") from None
     return content

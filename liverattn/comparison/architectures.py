@@ -10,7 +10,7 @@ from liverattn.configuration import identity
 from liverattn.errors import InputError, InputListError
 from liverattn.evaluation.scores import Task
 from liverattn.provenance import architecture_labels, architecture_settings
-from liverattn.runs import RunFolder, find_runs
+from liverattn.runs import RunFolder, anew, find_runs
 
 Cell = tuple[int, int]  # repeat and fold, from 0
 
@@ -133,7 +133,7 @@ def _read(run: RunFolder) -> FinishedRun:
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{run.path} is not a fold run of this version: config.yaml or run.json is absent, damaged or lacks an "
-            f"entry ({type(error).__name__}: {error}). Remove the folder and run the fold again."
+            f"entry ({type(error).__name__}: {error}). {anew(run.path)}"
         ) from error
 
 

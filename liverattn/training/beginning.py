@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
 from liverattn.provenance import environment_since, versions
-from liverattn.runs import RunFolder
+from liverattn.runs import RunFolder, anew
 from liverattn.training.distributed import is_leader
 from liverattn.training.hardware import Hardware
 
@@ -48,8 +48,7 @@ def begin(
     changed = [name for name, value in fingerprints.items() if record.get(name, value) != value]
     if changed:
         raise InputError(
-            f"The {' and the '.join(changed)} changed since {run.path} was begun, so it cannot go on. "
-            "Remove that folder to begin anew."
+            f"The {' and the '.join(changed)} changed since this run was begun, so it cannot go on. {anew(run.path)}"
         )
     # A resumed run keeps what was chosen, or it would not end in the same weights.
     recorded = {name: record[name] for name in ("precision", "channels_last", "threads") if name in record}

@@ -1,7 +1,8 @@
 """Task checkpoints and the last one, as read back; needs no Lightning."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from liverattn.errors import InputError
+from liverattn.runs import anew
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,10 @@ def read_copy(path: Path) -> TaskCopy:
     Raises:
         InputError: Absent, damaged, or not a task checkpoint.
     """
-    try:
+    with _readable(path, "task checkpoint"):
         content = torch.load(path, "cpu", weights_only=True)
         auc = content["aucs"][path.stem]
         return TaskCopy(path.stem, content["epoch"], auc, content["state_dict"], content["config"])
-    except FileNotFoundError:
-        raise InputError(f"The checkpoint {path} does not exist.") from None
-    except Exception as error:  # torch raises a dozen kinds for damaged files
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable task checkpoint ({problem}). {_again(path)}") from error
 
 
 def read_last(path: Path) -> TaskCopy:
@@ -60,7 +57,7 @@ def read_last(path: Path) -> TaskCopy:
     Raises:
         InputError: Absent or damaged.
     """
-    try:
+    with _readable(path, "checkpoint"):
         content = torch.load(path, "cpu", weights_only=True)
         weights = {
             name.removeprefix("model."): value
@@ -68,12 +65,14 @@ def read_last(path: Path) -> TaskCopy:
             if name.startswith("model.")
         }
         return TaskCopy("last", int(content["epoch"]), math.nan, weights, {})
+
+
+@contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"The checkpoint {path} does not exist.") from None
-    except Exception as error:  # as above
+    except Exception as error:  # torch raises a dozen kinds for damaged files
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable checkpoint ({problem}). {_again(path)}") from error
-
-
-def _again(path: Path) -> str:
-    return f"Remove the run folder {path.parent.parent}, then run the fold again."
+        raise InputError(f"{path} is not a readable {kind} ({problem}). {anew(path.parent.parent)}") from error

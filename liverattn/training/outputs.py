@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from liverattn.errors import InputError
 from liverattn.files import replacing
+from liverattn.runs import anew
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ def read_outputs(path: Path) -> Outputs:
     try:
         return Outputs(**load_file(path))
     except (OSError, SafetensorError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Remove the run folder and run the fold again.") from error
+        raise InputError(f"{path} cannot be read ({error}). {anew(path.parent.parent)}") from error

@@ -88,5 +88,5 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"001.safetensors cannot be read"):
         read_outputs(tmp_path / "001.safetensors")
     (tmp_path / "001.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"001.safetensors cannot be read.*Remove the run folder"):
+    with pytest.raises(InputError, match=r"001.safetensors cannot be read.*Remove the folder"):
         read_outputs(tmp_path / "001.safetensors")
