@@ -56,18 +56,20 @@ def architecture_labels(runs: Sequence[tuple[str, Mapping[str, str]]]) -> list[s
     Args:
         runs: Experiment and settings of each.
     """
-    labels = []
+    namesakes: dict[str, list[Mapping[str, str]]] = {}
     for experiment, settings in runs:
-        namesakes: list[Mapping[str, str]] = []
-        for name, other in runs:
-            if name == experiment and other not in namesakes:
-                namesakes.append(other)
-        keys = _telling_settings(namesakes)
-        short = [key.rpartition(".")[2] for key in keys]
-        shown = [key if short.count(name) > 1 else name for key, name in zip(keys, short, strict=True)]
-        values = [_short(settings.get(key, "-")) for key in keys]
-        labels.append(" ".join([experiment, *(f"{k}={v}" for k, v in zip(shown, values, strict=True))]))
-    return labels
+        group = namesakes.setdefault(experiment, [])
+        if settings not in group:
+            group.append(settings)
+    keys = {experiment: _telling_settings(group) for experiment, group in namesakes.items()}
+    return [_label(experiment, settings, keys[experiment]) for experiment, settings in runs]
+
+
+def _label(experiment: str, settings: Mapping[str, str], keys: Sequence[str]) -> str:
+    short = [key.rpartition(".")[2] for key in keys]
+    shown = [key if short.count(name) > 1 else name for key, name in zip(keys, short, strict=True)]
+    values = [_short(settings.get(key, "-")) for key in keys]
+    return " ".join([experiment, *(f"{name}={value}" for name, value in zip(shown, values, strict=True))])
 
 
 def has_setting(settings: Mapping[str, str], said: str) -> bool:
