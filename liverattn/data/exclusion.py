@@ -43,7 +43,7 @@ def left_out(image_ids: Sequence[str | None]) -> frozenset[str]:
     return names
 
 
-def named(candidates: Iterable[str]) -> frozenset[str]:
+def left_out_among(candidates: Iterable[str]) -> frozenset[str]:
     """Which of these are left out; other names may be those of cases that are not known yet."""
     known = set(candidates)
     return frozenset(_meant(name, known) for name in _NAMES.get() or ()) & known

@@ -114,7 +114,7 @@ class _Cases:
         expect_choice("data.unlisted", source.unlisted, ("lesion_free", "ignore", None))
 
     def rows(self, annotated: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
-        files = {image.file for image in annotated}
+        files = {image.file for image in annotated}  # others are known by their errors alone
         annotated = [*annotated, *(AnnotatedImage(file) for file in self.findings.of_images if file not in files)]
         found = self._located(annotated)
         unlisted = [path for path in self.images.paths if path not in found]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from liverattn.data.annotations import Findings
-from liverattn.data.exclusion import named, or_exclude
+from liverattn.data.exclusion import left_out_among, or_exclude
 from liverattn.data.images import ImageError, image_size
 from liverattn.data.manifest import Manifest, check_manifest
 from liverattn.errors import InputError, InputListError
@@ -49,7 +49,7 @@ class AulSource:
             )
         findings = Findings()
         rows = [row for name in FOLDERS for row in _class_rows(root, name, findings)]
-        out = named(row["image_id"] for row in rows)
+        out = left_out_among(row["image_id"] for row in rows)
         broken = {name: errors for name, errors in findings.of_images.items() if name not in out}
         if broken:
             remedy = f"Unpack these files again from the archive{or_exclude(list(broken))}."

@@ -28,8 +28,12 @@ class CvatSource(ImportedSource):
                 try:
                     yield _annotated(element, classes, findings)
                 except (ValueError, OverflowError) as error:
-                    file, said = element.get("name"), f"{path}: image [{i}] {element.get('name')!r}: {error}"
-                    findings.refuse(file, said) if file else findings.errors.append(said)
+                    file = element.get("name")
+                    said = f"{path}: image [{i}] {file!r}: {error}"
+                    if file:
+                        findings.refuse(file, said)
+                    else:
+                        findings.errors.append(said)
 
 
 def _annotated(image: Element, classes: ClassTable, findings: Findings) -> AnnotatedImage:

@@ -17,7 +17,7 @@ from rich.progress import track
 from liverattn.commands import option
 from liverattn.data.dicom import FrameChoice, UltrasoundFile, grey_frames, read_header
 from liverattn.data.dicom_labels import LABELS, Labels, cell, read_labels
-from liverattn.data.exclusion import left_out, named, or_exclude
+from liverattn.data.exclusion import left_out, left_out_among, or_exclude
 from liverattn.data.images import ImageError
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.preprocessing import Window
@@ -63,7 +63,7 @@ class DicomSource:
         folder = Path(self.folder) / f"dicom-{digest([str(root.resolve()), self.frames])[:8]}"
         counted: Counter[str] = Counter()
         files = {path.relative_to(root).as_posix(): path for path in _files(root)}
-        out = named(files)  # of the names, those that are of files: what cannot be read has no other
+        out = left_out_among(files)  # of the names, those that are of files: what cannot be read has no other
         rows = self._rows({name: path for name, path in files.items() if name not in out}, root, folder, counted)
         labels, warnings = self._labels({row["file"]: row["window"] for row in rows} | dict.fromkeys(out))
         table, absent = folder / "cases.csv", folder / "absent.csv"

@@ -116,7 +116,7 @@ class LabelStudioSource(ImportedSource):
                 findings.errors.append(f"{place} {error}")
                 continue
             try:
-                yield (minimal.annotated(task, findings) if task.is_minimal() else _annotated(task, unmarked, findings))
+                yield minimal.annotated(task, findings) if task.is_minimal() else _annotated(task, unmarked, findings)
             except ValueError as error:
                 findings.refuse(file, f"{place} {error}")
         for one in (unmarked, minimal.unmarked):
@@ -138,7 +138,8 @@ class _Unmarked:
             self.is_marked = True
         elif others:
             self.images += 1
-            self.found |= {key: value for key, value in others.items() if key not in self.found}
+            for key, value in others.items():
+                self.found.setdefault(key, value)
 
     def complain(self, findings: Findings) -> None:
         """Say what they have."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from liverattn.data.box_cells import parse_boxes
 from liverattn.data.classes import ClassTable, Meaning, judge
-from liverattn.data.exclusion import named, or_exclude
+from liverattn.data.exclusion import left_out_among, or_exclude
 from liverattn.data.image_files import ImageFiles
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
@@ -54,7 +54,7 @@ class SpreadsheetSource:
         cells = self._translated(read_cells(path, self.sheet), path)
         problems: list[str] = []
         found = _located(cells, ImageFiles(root), problems)
-        out = named(_identifier(path, [row for _, row in numbered]) for path, numbered in found.items())
+        out = left_out_among(_identifier(path, [row for _, row in numbered]) for path, numbered in found.items())
         rows, broken = _joined(found, out, ClassTable(self.classes), problems)
         if problems:
             remedy = f"Correct these rows, or data.columns, data.values and data.classes{or_exclude(broken)}."
