@@ -267,8 +267,9 @@ def test_phantoms_are_not_rendered_among_a_users_images(command: Command, hospit
     assert [name for name in sorted(path.name for path in hospital.parent.iterdir()) if name != "new"] == before
 
 
-@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "checkpoints/lesion.ckpt", "epochs/000.safetensors"])
-@pytest.mark.parametrize("share", [0, 0.9])
+@pytest.mark.parametrize(
+    ("name", "share"), [("checkpoints/last.ckpt", 0), ("checkpoints/lesion.ckpt", 0.9), ("epochs/000.safetensors", 0.9)]
+)
 def test_a_run_that_lost_a_file_with_the_power_begins_anew(
     command: Command, tiny: list[str], tmp_path: Path, name: str, share: float
 ) -> None:

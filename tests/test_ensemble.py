@@ -146,7 +146,7 @@ def test_what_a_user_can_get_wrong(run: Callable[..., Result], tmp_path: Path) -
     write_three(tmp_path, TWO)
     unknown = run("protocol=outer")
     assert unknown.status == 1 and all(word in unknown.err for word in ("outer", "paper", "inner", "last"))
-    refused(run("protocol.name=outer"), "protocol", "paper, inner, last", "outer")
+    refused(run("protocol.name=outer"), "protocol", "paper, inner or last", "outer")
     refused(run("protocol=inner"), "a: missing 0/0, 0/1", "protocol=inner")
     refused(run("members=[a,x]"), "'x'", '"a", "b", "c"')
     refused(run("bundle=al"), "Expected bundle to be one, all or null, but got al")
