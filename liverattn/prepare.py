@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import option
@@ -130,7 +131,8 @@ def main(cfg: DictConfig) -> None:
     print(f"Look at:         {folder / 'check.html'}")
     options = f"data=manifest {option('data.manifest', table)} {option('data.root', manifest.root)}"
     print(f"Table of cases:  {table} ({options})")
-    print(f"Next: python -m liverattn.train +experiment=resnet_240 data={name} ...")
+    choice = HydraConfig.get().runtime.choices["data"]  # data.name may be another
+    print(f"Next: python -m liverattn.train +experiment=resnet_240 data={choice} ...")
 
 
 if __name__ == "__main__":
