@@ -136,7 +136,11 @@ class _Comparison:
 
 
 def expect_outside(folder: Path, bundle: Path) -> None:
-    """Refuse to write into the folder of a bundle, which would be refused from then on."""
+    """Refuse to write into the folder of a bundle, which would be refused from then on.
+
+    Raises:
+        InputError: ``out`` lies there.
+    """
     if bundle.is_dir() and folder.resolve().is_relative_to(bundle.resolve()):
         raise InputError(
             f"out={folder} lies in the bundle {bundle.resolve()}, which must stay as it is. Give another out=..."

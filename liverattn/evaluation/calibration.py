@@ -22,7 +22,7 @@ class Reliability:
 
     Attributes:
         predicted: (N,) mean probability of every bin, ascending.
-        observed: N shares of positive cases, with Wilson's intervals.
+        observed: N shares of positive cases, each with :func:`~liverattn.evaluation.intervals.rate_interval`.
         cases: (N,) of every bin.
         brier: Brier's score: the mean squared difference of probability and truth.
         error: Expected calibration error: the mean over cases of their bin's absolute difference of the two.

@@ -47,7 +47,7 @@ def calibration_figure(panels: Sequence[CalibrationPanel], path: Path) -> None:
         axes.errorbar(panel.predicted, panel.observed, spread, marker="o", markersize=4, capsize=2, linewidth=1.2)
         axes.set(title=f"{panel.title}: Brier {panel.brier:.3f}", xlabel="mean probability", ylabel="share positive")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    figure.supxlabel(f"Bins of equally many images, Wilson's 95 % intervals. {RESEARCH_ONLY}.", fontsize="small")
+    figure.supxlabel(f"Bins of equally many images, 95 % intervals. {RESEARCH_ONLY}.", fontsize="small")
     save(figure, path)
 
 

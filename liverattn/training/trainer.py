@@ -118,7 +118,7 @@ class TrainerSettings:
             InputError: It is not what is asked for.
         """
         chosen = choose_hardware(self.accelerator, self.precision, self.channels_last, self.devices)
-        self.captures(chosen)
+        self.captures(chosen)  # refuses what it cannot
         return chosen
 
     def captures(self, hardware: Hardware) -> bool:
