@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     """Bundle a run if one is given, then write the bundle in every format and show where it is."""
     formats = checked(cfg)
-    make = chosen(cfg)
-    registry = tracked(cfg) if "mlflow" in formats else None
-    bundle = make()
+    bundled = bundler(cfg)
+    registry = tracked(cfg) if "mlflow" in formats else None  # a server that is gone costs no bundle
+    bundle = bundled()
     contents = bundle.contents
     print(f"Bundle:  {contents.name}, {len(contents.networks)} networks, {bundle.digest[:12]}. Research use only.")
     print(f"         {bundle.path}")
@@ -75,8 +75,12 @@ def place(cfg: DictConfig, bundle: "Bundle") -> Path:
     return usable_folder(folder)
 
 
-def chosen(cfg: DictConfig) -> "Callable[[], Bundle]":
-    """What gives the bundle, or makes one of the run; neither is there, or cannot be read: it is said at once."""
+def bundler(cfg: DictConfig) -> "Callable[[], Bundle]":
+    """What makes the bundle of a run, or gives the one that is there. Both are read at once, nothing is written.
+
+    Raises:
+        InputError: The run or the bundle cannot be used.
+    """
     from liverattn.bundle.bundle import Bundle
 
     if cfg.run is None:
