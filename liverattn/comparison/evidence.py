@@ -171,14 +171,14 @@ def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[s
     """What :func:`~liverattn.reporting.claim.claim_checklist` is told."""
     found = out_of_fold(comparison.shown, comparison.protocol)
     intervals = auc_intervals(comparison.ensemble, comparison.protocol)
-    run = comparison.ranking[0].architecture
-    assert run is not None
-    config = yaml.safe_load(run.any_run.folder.config.read_text())
+    architecture = comparison.ranking[0].architecture
+    assert architecture is not None
+    config = yaml.safe_load(architecture.any_run.folder.config.read_text())
     total = sum(task.weight for task in comparison.tasks)
     trained = [run.environment for label in comparison.members for run in comparison.fold_runs(label).values()]
     environment = environment_of(trained)
     return {
-        "data": run.any_run.data_name,
+        "data": architecture.any_run.data_name,
         "images": len(found.images),
         "patients": len(set(found.patients.tolist())),
         "positives": {name: int((found.truth[:, k] == 1).sum()) for k, name in enumerate(comparison.outputs)},

@@ -56,7 +56,7 @@ class ParentRun:
         """
         with prompt_requests():
             self.client.get_run(self.run_id)  # is it there? What follows asks for every child
-        runs = (_tracked(self.sweep.run(cell)) for cell in self.sweep.cells)
+        runs = (_mlflow_run(self.sweep.run(cell)) for cell in self.sweep.cells)
         children = {run: item.state for run, item in zip(runs, progress, strict=True) if run is not None}
         for run in self._found([*children, *self._left_over(children)]):
             self._mend(run, children.get(run.info.run_id, "interrupted"))
@@ -87,7 +87,7 @@ class ParentRun:
             self.client.set_terminated(run.info.run_id, ENDED[state])
 
 
-def _tracked(run: RunFolder) -> str | None:
+def _mlflow_run(run: RunFolder) -> str | None:
     try:
         found: str | None = run.record().get("mlflow_run_id")
     except InputError:  # a damaged record: the others are brought up to date all the same
