@@ -111,6 +111,11 @@ def test_the_audit_can_be_switched_off(command: Command, hospital: Path) -> None
     assert not (hospital.parent / "outputs" / "prepared" / "duplicates").exists()
 
 
+def test_what_is_run_next_has_the_choice_of_data_not_their_name(command: Command, hospital: Path) -> None:
+    result = command(prepare.main, *of(hospital, "audit=false", "data.name=clinic"))
+    assert result.status == 0 and "+experiment=resnet_240 data=manifest ..." in result.out
+
+
 def test_every_violation_is_in_the_report(command: Command, hospital: Path) -> None:
     path = hospital / "cases.csv"
     for i in range(80):
