@@ -70,7 +70,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         outputs=len(outputs),
         mirror=cfg.model.mirror,
     )
-    recipe.stages(model)
+    recipe.stages(model)  # refuses frozen stages that are not there
     manifest, cases = prepared_data(cfg)
     folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
     rows = protocol.rows(manifest, folds)
