@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -51,8 +52,9 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         @functools.wraps(command)
         def started() -> None:
             with plain_errors():
-                for word in sys.argv[1:]:
-                    _check_grammar(word)
+                for before, word in pairwise(sys.argv):
+                    if not before.startswith("--config"):  # a folder or a file
+                        _check_grammar(word)
             main()
 
         return started

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import option
-from liverattn.configuration import build, check_types, verb
+from liverattn.configuration import build, check_name, check_types, verb
 from liverattn.errors import InputError, UnlabeledError, expect_boolean, written
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def main(cfg: DictConfig) -> None:
     """Prepare the data of ``cfg.data`` and report on them; the exit status is 0 unless they cannot be used."""
     from liverattn.reporting.check import refusal, write_check
 
+    check_name("data.name", cfg.data.name)
     name, folder = cfg.data.name, Path(cfg.paths.outputs) / "checked" / cfg.data.name
     expect_boolean("audit", cfg.audit)
     if not OmegaConf.is_list(cfg.export):

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,6 +17,7 @@ from liverattn.sweeps.cell_job import work_on_cell
 from liverattn.training.distributed import following, is_leader
 
 if TYPE_CHECKING:
+    from liverattn.models.classifier import LesionClassifier
     from liverattn.training.fold_run import FoldRun
 
 
@@ -44,12 +45,10 @@ def train(cfg: DictConfig, run: RunFolder) -> None:
 
 
 def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
-    """Build all parts of a fold run from its configuration."""
-    import pytorch_lightning as pl
-
+    """Build all parts of a fold run from its configuration; what needs no data is refused before they are read."""
     from liverattn.data.labels import case_labels
     from liverattn.evaluation.scores import chosen_tasks
-    from liverattn.models.classifier import LesionClassifier
+    from liverattn.models.backbones import IMAGENET
     from liverattn.provenance import run_tags
     from liverattn.training.beginning import begin
     from liverattn.training.fold_run import FoldRun
@@ -63,15 +62,12 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
     tracking, tasks = build(cfg.tracking), chosen_tasks(config["data"]["tasks"])
     outputs = [name for task in tasks for name in task.outputs]
     hardware = settings.hardware()
-    pl.seed_everything(cfg.seed, verbose=False)
-    model = LesionClassifier(
-        build(cfg.backbone),
-        lambdas=config["model"]["attention"]["lambdas"],
-        outputs=len(outputs),
-        mirror=cfg.model.mirror,
-    )
+    is_download = cfg.backbone.weights == IMAGENET  # which waits until the data are there
+    model = network(cfg, len(outputs), **({"weights": None} if is_download else {}))
     recipe.stages(model)  # refuses frozen stages that are not there
     manifest, cases = prepared_data(cfg)
+    if is_download:
+        model = network(cfg, len(outputs))
     folds = protocol.assignment(manifest, Path(cfg.paths.outputs) / "splits")
     rows = protocol.rows(manifest, folds)
     labels = case_labels(manifest, outputs, cfg.data.lesion_free)
@@ -109,6 +105,23 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         seed=cfg.seed,
         in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN,
     )
+
+
+def network(cfg: DictConfig, outputs: int, **backbone: Any) -> "LesionClassifier":
+    """The network of a run, as its seed initializes it.
+
+    Args:
+        cfg: Configuration.
+        outputs: Their number.
+        backbone: Options of the trunk that take the place of the configuration's.
+    """
+    import pytorch_lightning as pl
+
+    from liverattn.models.classifier import LesionClassifier
+
+    pl.seed_everything(cfg.seed, verbose=False)
+    trunk, lambdas = build(cfg.backbone, **backbone), plain(cfg.model)["attention"]["lambdas"]
+    return LesionClassifier(trunk, lambdas=lambdas, outputs=outputs, mirror=cfg.model.mirror)
 
 
 def check(cfg: DictConfig) -> None:

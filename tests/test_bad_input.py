@@ -199,6 +199,7 @@ def test_unknown_choices_list_the_valid_ones(command: Command, hospital: Path) -
         (["data=manifest"], "data.manifest"),
         (["export=null"], "Expected export to be a list, such as 'export=[coco,labelstudio]', but got null"),
         (["export=coco"], "Expected export to be a list"),
+        (["data.name=../up"], "Expected data.name to name a folder below the outputs"),
     ],
 )
 def test_options_of_another_kind(command: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -278,7 +279,10 @@ def test_a_run_that_lost_a_file_with_the_power_begins_anew(
     before = run.read_predictions()
     run.metrics.unlink()  # it is not finished
     os.truncate(run.path / name, int(share * (run.path / name).stat().st_size))
+    record = run.record()
+    run.update_record(environment={**record["environment"], "torch": "0.4"})  # which trained what is lost
     again = command(train.main, *tiny, "trainer.max_epochs=1")
+    assert run.record()["environment"] == record["environment"]
     assert again.status == 0 and f"{run.path / name} is damaged" in again.out and "this run begins anew" in again.out
     pd.testing.assert_frame_equal(run.read_predictions(), before)
 
@@ -321,7 +325,7 @@ def test_changed_data_do_not_continue_an_old_run(
     stopped = command(train.main, *on_manifest(hospital))
     assert stopped.status == 130 and "same command" in stopped.err
     hospital.write_text(hospital.read_text().replace("[[10,10,50,60]]", "[[10,10,52,60]]", 1))
-    assert_refused(command(train.main, *on_manifest(hospital)), "data changed", "Remove that folder")
+    assert_refused(command(train.main, *on_manifest(hospital)), "data changed", "Remove the folder")
 
 
 def test_the_full_trace_is_there_when_asked_for(
@@ -356,6 +360,20 @@ def test_what_needs_no_data_is_refused_before_they_are_read(
     missing = ["data=manifest", f"data.manifest={tmp_path}/no.csv", "~data.tasks.type"]
     kept = [argument for argument in tiny if not argument.startswith(("data.counts", "data.tasks"))]
     assert_refused(command(train.main, *kept, *missing, option), said)
+
+
+def test_weights_are_downloaded_when_the_data_are_there(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    imagenet = [f"paths.outputs={tmp_path}/outputs", "backbone=resnet18_layer3", "backbone.weights=imagenet"]
+    missing = ["data=manifest", f"data.manifest={tmp_path}/no.csv"]
+    assert_refused(command(train.main, *imagenet, *missing), f"{tmp_path}/no.csv")
+    assert_refused(command(train.main, *imagenet, *missing, "backbone.cut=layer9"), "layer9")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def begin(
     elif fastest is not None:
         hardware = fastest(hardware)
     if is_leader():
-        _forget_damaged(run)
+        if _forget_damaged(run):
+            record = {}
         chosen = {"precision": hardware.precision, "channels_last": hardware.channels_last, "threads": hardware.threads}
         now = {**versions(), "machine": hardware.machine}
         run.update_record(**fingerprints, **chosen, parameters=parameters, environment=environment_since(record, now))
@@ -67,7 +68,7 @@ def begin(
     return hardware
 
 
-def _forget_damaged(run: RunFolder) -> None:
+def _forget_damaged(run: RunFolder) -> bool:
     # A machine that loses its power may leave files without their content, which no process that is killed does.
     checkpoints, epochs = run.last.parent, run.epoch(0).parent
     damaged = [path for path in sorted(checkpoints.glob("*.ckpt")) if not _is_whole_archive(path)]
@@ -76,6 +77,7 @@ def _forget_damaged(run: RunFolder) -> None:
         print(f"{damaged[0]} is damaged (did the machine lose its power?): this run begins anew.")
         for folder in (checkpoints, epochs):
             shutil.rmtree(folder, ignore_errors=True)
+    return bool(damaged)
 
 
 def _is_whole_archive(path: Path) -> bool:
