@@ -2,11 +2,14 @@
 
 import csv
 import io
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
 from python_calamine import CalamineError, CalamineWorkbook
 
 from liverattn.errors import InputError, InputListError
@@ -15,13 +18,19 @@ FIRST_ROW = 2  # of a spreadsheet: the header is row 1
 WORKBOOKS = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
 LARGEST_WORKBOOK = 500_000_000  # bytes unpacked
 MOST_CELLS = 50_000_000
+FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error, such as #N/A
+    rb"""<(?:\w+:)?c\s(?=[^>]*\br=["']([A-Z]+)([0-9]+)["'])(?=[^>]*\bt=["']e["'])[^>]*>(?:(?!</(?:\w+:)?c>).)*?"""
+    rb"""<(?:\w+:)?v>([^<]*)<""",
+    re.DOTALL,
+)
 
 
 def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
     """Read a table's cells as text.
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
-    decides), or a workbook (XLSX, XLS, ODS). Rows without any content are passed over.
+    decides), or a workbook (XLSX, XLS, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
+    their error, such as ``#N/A``, not blank: blank means something.
 
     Args:
         path: The file.
@@ -59,8 +68,12 @@ def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
             found = book.get_sheet_by_name(sheet) if sheet is not None else book.get_sheet_by_index(0)
             if found.total_height * found.total_width > MOST_CELLS:
                 raise ValueError(f"{found.total_height} rows of {found.total_width} columns are more than can be meant")
-            return [[_text(cell) for cell in row] for row in found.to_python(skip_empty_area=False)]
-    except (CalamineError, OSError, ValueError, zipfile.BadZipFile) as error:
+            rows = [[_text(cell) for cell in row] for row in found.to_python(skip_empty_area=False)]
+        for row, column, error in _failed(path, found.name):
+            if row < len(rows) and column < len(rows[row]):
+                rows[row][column] = error
+        return rows
+    except (CalamineError, OSError, ValueError, KeyError, DefusedXmlException, ParseError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The workbook {path} cannot be read ({error}). Save it again, or as 'CSV UTF-8'.") from None
@@ -72,6 +85,30 @@ def _refuse_bomb(path: Path) -> None:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > LARGEST_WORKBOOK:
             raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
+
+
+def _failed(path: Path, sheet: str) -> Iterator[tuple[int, int, str]]:
+    """Row, column, from 0, and error of the formulas that failed, which the reader gives as blank cells."""
+    if path.suffix.lower() not in (".xlsx", ".xlsm") or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+        targets = {part.get("Id"): str(part.get("Target")) for part in parts}
+        for listed in fromstring(archive.read("xl/workbook.xml")).iterfind(".//{*}sheet"):
+            if listed.get("name") == sheet:
+                named = next(value for name, value in listed.items() if name.endswith("}id"))
+                target = targets[named]
+                content = archive.read(target[1:] if target.startswith("/") else f"xl/{target}")
+                for letters, number, error in FAILED.findall(content):
+                    yield int(number) - 1, _column(letters.decode()), error.decode()
+
+
+def _column(letters: str) -> int:
+    """From 0; AA follows Z."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - ord("A") + 1
+    return number - 1
 
 
 def _text(cell: object) -> str:

@@ -165,6 +165,17 @@ def test_workbooks_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPat
         read_cells(root / "bomb.xlsx")
 
 
+def test_formulas_that_failed_are_not_blank(root: Path) -> None:
+    cell = b'<c r="C2" t="inlineStr"><is><t>kein Herd</t></is></c>'
+    failed = b'<c r="C2" s="4" t="e"><f>VLOOKUP(A2,X!A:B,2,FALSE)</f><v>#N/A</v></c>'
+    with zipfile.ZipFile(EXPORTS / "cases.xlsx") as old, zipfile.ZipFile(root / "own.xlsx", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(cell, failed))
+    assert read_cells(root / "own.xlsx", "Befunde")["Befund"].tolist()[:2] == ["#N/A", "Zyste"]
+    with pytest.raises(InputListError, match=r"row\(s\) 2 \(a.png\): unknown class '#N/A'"):
+        read(root / "own.xlsx", root, GERMAN | {"class": "Befund"}, classes={"zyste": "cyst"}, sheet="Befunde")
+
+
 @pytest.mark.parametrize("option", ["data.values={lesion: {ja: 1}}", "+data.values={lesion: {ja: 1}}"])
 def test_values_may_be_given_with_and_without_a_plus(tmp_path: Path, option: str) -> None:
     save_case(tmp_path / "a.png", 0)
