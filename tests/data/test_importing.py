@@ -555,6 +555,23 @@ def test_labelstudio_shapes_choices_and_annotators(read: Reader, root: Path) -> 
         read("labelstudio", "annotations=own.json")
 
 
+def test_labelstudio_regions_on_images_that_were_turned_in_the_tool(read: Reader, root: Path) -> None:
+    place = {"x": 50, "y": 50, "width": 25, "height": 12.5, "rectanglelabels": ["cyst"]}
+    size = {"original_width": 64, "original_height": 48}
+    for turn, message in {90: "turned by 90 degrees in the tool", 360: None}.items():
+        result = {"type": "rectanglelabels", "value": place, "image_rotation": turn, **size}
+        for tasks in (
+            [{"data": {"image": "a.png"}, "annotations": [{"result": [result]}]}],
+            [{"image": "a.png", "label": [{**place, **size, "image_rotation": turn}]}],
+        ):
+            (root / "own.json").write_text(json.dumps(tasks))
+            if message is None:
+                assert read("labelstudio", "annotations=own.json").table["lesion"].tolist() == [1]
+                continue
+            with pytest.raises(InputListError, match=rf"own.json: task \[0\] was drawn on an image .*{message}"):
+                read("labelstudio", "annotations=own.json")
+
+
 def test_labelstudio_tasks_of_which_only_texts_tell_something(read: Reader, root: Path) -> None:
     def told(*results: list[dict[str, Any]]) -> Manifest:
         tasks = [

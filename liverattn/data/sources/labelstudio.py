@@ -46,6 +46,7 @@ class _Result(Part):
     value: _Value = _Value()
     original_width: int | None = None
     original_height: int | None = None
+    image_rotation: float = 0.0
 
 
 class _Annotation(Part):
@@ -58,6 +59,7 @@ class _Annotation(Part):
 class _MinimalRegion(_Value):
     original_width: int
     original_height: int
+    image_rotation: float = 0.0
 
 
 class _Choices(Part):
@@ -216,7 +218,14 @@ def _minimal(value: Mapping[str, Any], key: str) -> _Result:
     # JSON-MIN has no identifiers: what two controls have at one place is the shape and the class of one region.
     place = region.model_dump_json(include={"x", "y", "width", "height", "radiusX", "radiusY", "rotation", "points"})
     width, height = region.original_width, region.original_height
-    return _Result(type=_kind(value), id=place, value=region, original_width=width, original_height=height)
+    return _Result(
+        type=_kind(value),
+        id=place,
+        value=region,
+        original_width=width,
+        original_height=height,
+        image_rotation=region.image_rotation,
+    )
 
 
 def _kind(region: Mapping[str, Any]) -> str:
@@ -232,6 +241,11 @@ def _image(file: str, results: Sequence[_Result], said: Sequence[str], findings:
         kind = result.type.removesuffix("labels")
         if kind in AREAS and result.original_width is not None and result.original_height is not None:
             size = (result.original_width, result.original_height)
+            if result.image_rotation % 360:
+                raise ValueError(
+                    f"was drawn on an image that was turned by {result.image_rotation:g} degrees in the tool, and its "
+                    "places are meant for the turned one: turn it back there, look at its regions, and export again"
+                )
             if result.id is not None and result.id in seen:
                 continue
             seen.add(result.id)
