@@ -572,6 +572,18 @@ def test_labelstudio_regions_on_images_that_were_turned_in_the_tool(read: Reader
                 read("labelstudio", "annotations=own.json")
 
 
+def test_labelstudio_minimal_tasks_that_nobody_annotated(read: Reader, root: Path) -> None:
+    tasks = [
+        {"image": "a.png", "annotator": {}, "annotation_id": None, "created_at": None},
+        {"image": "b.png", "annotator": 1, "annotation_id": 7, "choice": "cyst"},
+        {"image": "c.png", "annotator": 1, "annotation_id": 8},
+    ]
+    (root / "own.json").write_text(json.dumps(tasks))
+    manifest = read("labelstudio", "annotations=own.json", "unlisted=ignore")
+    assert manifest.table["path"].tolist() == ["b.png", "c.png"]
+    assert manifest.warnings == ("1 image(s) that nobody has annotated yet are left out",)
+
+
 def test_labelstudio_tasks_of_which_only_texts_tell_something(read: Reader, root: Path) -> None:
     def told(*results: list[dict[str, Any]]) -> Manifest:
         tasks = [

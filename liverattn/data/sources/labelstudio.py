@@ -176,6 +176,8 @@ class _Minimal:
         )
 
     def annotated(self, task: _Task, findings: Findings) -> AnnotatedImage:
+        if "annotation_id" in task.fields() and task.fields()["annotation_id"] is None:
+            return AnnotatedImage(task.file(), reviewed=False)
         regions, names, unknown = [], [], {}
         for key, value in task.said():
             if isinstance(value, dict) and "choices" in value:
