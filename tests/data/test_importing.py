@@ -584,6 +584,18 @@ def test_labelstudio_minimal_tasks_that_nobody_annotated(read: Reader, root: Pat
     assert manifest.warnings == ("1 image(s) that nobody has annotated yet are left out",)
 
 
+def test_labelstudio_tasks_of_several_images(read: Reader, root: Path) -> None:
+    choice = {"result": [{"type": "choices", "value": {"choices": ["cyst"]}}]}
+    for other, is_refused in {"thumbs/b.png": True, "C:\\scans\\a.png": False}.items():
+        data = {"other": other, "image": "/data/upload/1/0123abcd-a.png"}
+        (root / "own.json").write_text(json.dumps([{"data": data, "annotations": [choice]}]))
+        if is_refused:
+            with pytest.raises(InputListError, match=r"own.json: task \[0\] names several images, 'thumbs/b.png', "):
+                read("labelstudio", "annotations=own.json")
+        else:
+            assert read("labelstudio", "annotations=own.json").table["path"].tolist() == ["a.png"]
+
+
 def test_labelstudio_tasks_of_which_only_texts_tell_something(read: Reader, root: Path) -> None:
     def told(*results: list[dict[str, Any]]) -> Manifest:
         tasks = [

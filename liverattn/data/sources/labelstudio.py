@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, enclosing, rotated, rotated_ellipse
 from liverattn.data.classes import ClassTable
 from liverattn.data.documents import LONGEST_SHOWN, Part, read_json, read_part
-from liverattn.data.image_files import SUFFIXES, ImageFiles
+from liverattn.data.image_files import SUFFIXES, UPLOAD_PREFIX, ImageFiles
 from liverattn.data.importing import OUTLINED, PERCENT, ROTATED, ImportedSource
 
 SPOKEN = {"textarea", "rating", "number", "datetime", "taxonomy", "relation", "pairwise", "ranker"}  # no regions
@@ -81,6 +81,11 @@ class _Task(Part):
         found = [_path(value) for value in self.fields().values() if _is_image(value)]
         if not found:
             raise ValueError("names no image")
+        if len({_name(path) for path in found}) > 1:
+            raise ValueError(
+                f"names several images, {', '.join(map(repr, found))}, and nothing says which one was annotated: take "
+                "the other ones out of the export"
+            )
         return found[0]
 
     def patient(self) -> str | None:
@@ -195,6 +200,10 @@ class _Minimal:
 def _path(address: str) -> str:
     # Local storage serves /data/local-files/?d=folder/image.png
     return parse_qs(urlsplit(address).query).get("d", [address])[0] if "?d=" in address else address
+
+
+def _name(path: str) -> str:
+    return UPLOAD_PREFIX.sub("", path.replace("\\", "/").rpartition("/")[2])
 
 
 def _is_image(value: object) -> bool:
