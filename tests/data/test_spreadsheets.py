@@ -134,6 +134,15 @@ def test_rows_of_images_in_other_folders(root: Path) -> None:
         read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
 
 
+def test_columns_that_are_not_named_are_said(root: Path) -> None:
+    (root / "own.csv").write_text("path,lesion,boxes,patient_id\na.png,1,,P1\nb.png,0,,P1\n")
+    manifest = read(root / "own.csv", root, {"path": "path", "lesion": "lesion", "boxes": "boxes"})
+    said = f"{root / 'own.csv'}: column(s) not used: patient_id; name them in data.columns where they count"
+    assert manifest.warnings == (said,)
+    everything = {name: name for name in ("path", "lesion", "boxes", "patient_id")}
+    assert read(root / "own.csv", root, everything).warnings == ()
+
+
 def test_columns_that_are_not_there(root: Path) -> None:
     (root / "own.csv").write_text("Bild,Herd\na,1\n")
     with pytest.raises(InputError, match=r"has no column\(s\) path='path'. Found: Bild, Herd\. Give their names as"):

@@ -51,7 +51,8 @@ class SpreadsheetSource:
         """
         path = Path(self.path).expanduser()
         root = path.parent if self.root is None else Path(self.root).expanduser()
-        cells = self._translated(read_cells(path, self.sheet), path)
+        table = read_cells(path, self.sheet)
+        cells = self._translated(table, path)
         problems: list[str] = []
         found = _located(cells, ImageFiles(root), problems)
         out = left_out_among(_identifier(path, [row for _, row in numbered]) for path, numbered in found.items())
@@ -61,7 +62,9 @@ class SpreadsheetSource:
             raise InputListError(f"{path}: {len(problems)} problem(s)", problems, remedy)
         joined = len(cells) - len(rows)
         notes = [f"{joined} row(s) were joined with another of the same image"] if joined else []
-        return check_manifest(pd.DataFrame(rows), root, str(path), notes=notes)
+        unused = ", ".join(header for header in table.columns if header not in self.columns.values())
+        warnings = [f"{path}: column(s) not used: {unused}; name them in data.columns where they count"]
+        return check_manifest(pd.DataFrame(rows), root, str(path), warnings if unused else (), notes)
 
     def _translated(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
         unknown = sorted({*self.columns, *self.values} - set(MAPPED))
