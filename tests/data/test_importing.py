@@ -457,15 +457,17 @@ def test_yolo_labels_of_images_that_are_called_the_same(read: Reader, root: Path
     (root / "1.txt").write_text("0 .5 .5 .1 .1\n")
     (root / "P1/2.txt").write_text("0 .5 .5 .1 .1\n")
     (root / "gone.txt").write_text("0 .5 .5 .1 .1\n")
+    (root / "README.txt").write_text("2026 images, 5 classes\n")
     with pytest.raises(InputListError) as caught:
         read("yolo")
     assert caught.value.problems == (
         f"the image of {root / '1.txt'} could be any of P1/images/1.png, P2/images/1.png",
         f"the image of {root / 'P1/2.txt'} is not among the images below data.root (P3/2.png lies in another folder)",
+        f"the image of {root / 'gone.txt'} is not among the images below data.root",
     )
-    for path in ("1.txt", "P1/2.txt"):
+    for path in ("1.txt", "P1/2.txt", "gone.txt"):
         (root / path).unlink()
-    assert read("yolo").warnings[0] == f"{root / 'gone.txt'}: no image of this name; passed over"
+    assert read("yolo").warnings[0] == f"{root / 'README.txt'}: no image of this name; passed over"
 
 
 def test_labelme_shapes_and_flags(read: Reader, root: Path) -> None:

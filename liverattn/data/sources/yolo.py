@@ -16,6 +16,8 @@ from liverattn.errors import InputError
 
 LISTS = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
 SUBSETS = ("train.txt", "val.txt", "valid.txt", "test.txt")  # which images they have; no labels
+REGIONS = re.compile(r"\s*([0-9.]+\s|$)")
+MARKED = re.compile(r"\s*[0-9]+(\s+[-+0-9.eE]+){4,}\s*$", re.MULTILINE)
 NAMES = TypeAdapter(dict[int, str] | list[str])
 
 
@@ -42,10 +44,10 @@ class YoloSource(ImportedSource):
         labels = {path: name for path, name in named.items() if not _is_list(path, images.named(name))}
         finder = images.finder(labels.values())
         for path, name in labels.items():
-            if not images.named(name):
-                findings.warnings.append(f"{path}: no image of this name; passed over")
-                continue
             try:
+                if not images.named(name) and not _holds_regions(path):
+                    findings.warnings.append(f"{path}: no image of this name; passed over")
+                    continue
                 file = finder.find(name)
             except ValueError as error:
                 findings.errors.append(f"the image of {path} {error}")
@@ -77,9 +79,17 @@ def _is_list(path: Path, namesakes: Sequence[str]) -> bool:
     if not namesakes:
         return True
     try:
-        return re.match(r"\s*([0-9.]+\s|$)", path.read_text(encoding="utf-8-sig")) is None
+        return REGIONS.match(path.read_text(encoding="utf-8-sig")) is None
     except (OSError, ValueError):
         return False  # said where its regions are read
+
+
+def _holds_regions(path: Path) -> bool:
+    """Whether a file of no image is one of labels, so that its image is called something else, or is missing."""
+    try:
+        return MARKED.match(path.read_text(encoding="utf-8-sig")) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _class_names(path: Path) -> dict[int, str]:
