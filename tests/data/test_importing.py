@@ -285,6 +285,18 @@ def coco(root: Path, **annotation: Any) -> None:
     (root / "own.json").write_text(json.dumps(document))
 
 
+def test_coco_categories_of_one_number(read: Reader, root: Path) -> None:
+    coco(root, bbox=[5, 5, 9, 9])
+    document = json.loads((root / "own.json").read_text())
+    document["categories"] *= 2
+    (root / "own.json").write_text(json.dumps(document))
+    assert read("coco", "annotations=own.json").table["type"].tolist() == ["cyst"]
+    document["categories"].append({"id": 1, "name": "hcc"})
+    (root / "own.json").write_text(json.dumps(document))
+    with pytest.raises(InputListError, match=r"several categories have the same id: 'cyst' \(1\), 'hcc' \(1\)"):
+        read("coco", "annotations=own.json")
+
+
 def test_coco_polygons_rotation_and_the_rim(read: Reader, root: Path) -> None:
     coco(root, segmentation=[[10, 5, 20, 5, 20, 15], [30, 30, 31, 40]])
     np.testing.assert_array_equal(read("coco", "annotations=own.json").table.at[0, "boxes"], [[10, 5, 31, 40]])

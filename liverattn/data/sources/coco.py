@@ -1,6 +1,7 @@
 """COCO JSON: one file for many images; ``bbox`` is [x, y, width, height] in pixels."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[Anno
     files = {image.id: image.file_name for image in export.images}
     if len(regions) < len(export.images):
         findings.errors.append(f"{path}: several images have the same id")
+    called = {(category.id, category.name) for category in export.categories}
+    if len(names) < len(called):
+        findings.errors.append(f"{path}: several categories have the same id: {_twice(called)}")
     for i, annotation in enumerate(export.annotations):
         try:
             regions[annotation.image_id].append(Region(names[annotation.category_id], _edges(annotation, findings)))
@@ -81,6 +85,11 @@ def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[Anno
     for image in export.images:
         size = None if image.width is None or image.height is None else (image.width, image.height)
         yield AnnotatedImage(image.file_name, tuple(regions[image.id]), size=size, patient=image.patient_id)
+
+
+def _twice(called: Iterable[tuple[Identifier, str]]) -> str:
+    counts = Counter(identifier for identifier, _ in called)
+    return ", ".join(sorted(f"{name!r} ({identifier})" for identifier, name in called if counts[identifier] > 1))
 
 
 def _edges(annotation: _Annotation, findings: Findings) -> Edges:
