@@ -122,6 +122,18 @@ def test_masks_of_several_parts_and_kinds(read: Reader, root: Path) -> None:
     np.testing.assert_array_equal(read("masks", "value=2", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 30, 20]])
 
 
+def test_masks_of_nothing_but_specks(read: Reader, root: Path) -> None:
+    speck = np.zeros((48, 64), np.uint8)
+    speck[5:8, 5:8] = 255
+    Image.fromarray(speck).save(root / "a_mask.png")
+    with pytest.raises(InputListError, match=r"a_mask.png: marks nothing but specks of fewer than 16 pixels, so it is"):
+        read("masks", "unlisted=ignore")
+    (root / "normal").mkdir()  # where the folder says what the image shows, nothing is unknown
+    for name in ("a.png", "a_mask.png"):
+        (root / name).rename(root / "normal" / name)
+    assert read("masks", "unlisted=ignore").table["lesion"].tolist() == [0]
+
+
 def test_masks_without_the_value_of_a_lesion(read: Reader, root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:15, 5:15] = 255

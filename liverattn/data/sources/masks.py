@@ -56,8 +56,16 @@ class MasksSource(ImportedSource):
                 findings.errors.append(f"the image of {mask} {error}")
         values: set[int] = set()
         for path, found in by_image.items():
+            specks = findings.conversions[SPECKS]
             boxes = [box for mask in found for box in self._boxes(mask, root, path, values, findings)]
-            yield AnnotatedImage(path, tuple(Region(None, box) for box in boxes), _folder_name(path, classes))
+            names = _folder_name(path, classes)
+            if findings.conversions[SPECKS] > specks and not (boxes or names):
+                findings.refuse(
+                    path,
+                    f"{found[0]}: marks nothing but specks of fewer than {SPECK} pixels, so it is unknown whether "
+                    "there is a lesion: draw it larger, or clear the mask",
+                )
+            yield AnnotatedImage(path, tuple(Region(None, box) for box in boxes), names)
         if self.value is not None and values and self.value not in values:
             more = ", ..." if len(values) > FEW else ""
             findings.errors.append(
@@ -99,9 +107,7 @@ class MasksSource(ImportedSource):
         x, y, width, height, area = stats[1:].astype(float).T
         large = area >= SPECK
         if not large.all():
-            findings.conversions[f"speck(s) of fewer than {SPECK} pixels in masks were passed over"] += int(
-                (~large).sum()
-            )
+            findings.conversions[SPECKS] += int((~large).sum())
         findings.conversions[OUTLINED] += int(large.sum())
         boxes = np.stack([x, y, x + width, y + height], axis=1)[large]
         return [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in boxes]
