@@ -702,6 +702,13 @@ def test_cvat_shapes_and_tags(read: Reader, root: Path) -> None:
         assert message in str(caught.value)
 
 
+def test_cvat_for_video_is_refused(read: Reader, root: Path) -> None:
+    box = '<box frame="0" keyframe="1" outside="0" occluded="0" xtl="1" ytl="2" xbr="9" ybr="9" z_order="0"/>'
+    (root / "own.xml").write_text(f'<annotations><track id="0" label="cyst">{box}</track></annotations>')
+    with pytest.raises(InputListError, match=r"own.xml: is CVAT's format for video, .* export 'CVAT for images 1.1'"):
+        read("cvat")
+
+
 @pytest.mark.parametrize("tool", ["coco", "labelstudio"])
 def test_what_we_export_is_read_back(read: Reader, root: Path, tool: str) -> None:
     text = (root / "cases.csv").read_text().replace("\na,a.png,0,,,", '\na,a.png,1,1,,"[[1, 2, 3, 4.5]]"')

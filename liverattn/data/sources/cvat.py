@@ -24,6 +24,11 @@ class CvatSource(ImportedSource):
         classes = ClassTable(self.classes)
         for path in self.exports(root, "*.xml"):
             document = read_xml(path, "annotations", findings)
+            if document is not None and document.find("track") is not None:
+                findings.errors.append(
+                    f"{path}: is CVAT's format for video, whose tracks name no images: export 'CVAT for images 1.1'"
+                )
+                continue
             for i, element in enumerate(() if document is None else document.iter("image")):
                 try:
                     yield _annotated(element, classes, findings)
