@@ -33,15 +33,21 @@ class LocalOnly:
         """Pass a request on, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            host, origin = headers.get(b"host", ""), headers.get(b"origin")
-            is_foreign = urlsplit(f"//{host}").hostname not in LOCAL_NAMES
-            if is_foreign or (origin is not None and urlsplit(origin).netloc != host):
+            if not _is_own(headers.get(b"host", ""), headers.get(b"origin")):
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1008})
                 else:
                     await PlainTextResponse("Only for this machine's own page.", 403)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _is_own(host: str, origin: str | None) -> bool:
+    try:
+        is_local = urlsplit(f"//{host}").hostname in LOCAL_NAMES
+        return is_local and (origin is None or urlsplit(origin).netloc == host)
+    except ValueError:  # such as half a pair of brackets
+        return False
 
 
 def bound_socket(port: int) -> socket.socket:
@@ -81,7 +87,7 @@ def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
 
     @server.get("/images/{token}/{case}")
     def image(token: str, case: int) -> Response:
-        if not secrets.compare_digest(token, desk.token) or not 0 <= case < len(desk.session.table):
+        if not secrets.compare_digest(token.encode(), desk.token.encode()) or not 0 <= case < len(desk.session.table):
             return PlainTextResponse("No such image.", 404)
         try:
             png = cv2.imencode(".png", read_grey(desk.session.table.image(case)), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]

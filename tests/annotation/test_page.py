@@ -271,6 +271,8 @@ def client() -> TestClient:
         ({"host": "127.0.0.1:8050", "origin": "http://evil.example"}, 403),
         ({"host": "127.0.0.1:8050", "origin": "http://127.0.0.1:9000"}, 403),
         ({"host": "127.0.0.1:8050", "origin": "null"}, 403),
+        ({"host": "[::1"}, 403),
+        ({"host": "127.0.0.1:8050", "origin": "http://["}, 403),
     ],
 )
 def test_other_sites_are_refused(client: TestClient, headers: dict[str, str], status: int) -> None:
