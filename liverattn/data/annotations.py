@@ -54,12 +54,14 @@ class Findings:
         of_images: The same by image, as :attr:`AnnotatedImage.file` has it; passed over where it is left out.
         warnings: What a person should know.
         conversions: What was converted on the way, counted: said once, not for every box.
+        unread: Classes that flags or attributes give regions besides their label, counted.
     """
 
     errors: list[str] = field(default_factory=list)
     of_images: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conversions: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, file: str, error: str) -> None:
         """Note an error of one image."""

@@ -59,6 +59,11 @@ class ClassTable:
         """Whether what has this name says nothing of lesions, so that it need not have an area."""
         return name is not None and self.knows(name) and self[name] is None
 
+    def among(self, told: Mapping[str, object]) -> list[str]:
+        """The known names that flags or attributes say: as their value, or as their name where that is true."""
+        said = [name if str(value).casefold() == "true" else str(value) for name, value in told.items()]
+        return [name for name in said if self.knows(name)]
+
     def __getitem__(self, name: str | None) -> Meaning | None:
         """The meaning of a name; None where it is ignored. A region without a name is a lesion."""
         return MEANINGS["lesion"] if name is None else self._meanings[_folded(name)]

@@ -134,6 +134,11 @@ class _Cases:
         self.findings.errors += [error for image in told for error in self.findings.of_images.get(image.file, ())]
         kept = [self._row(path, names[path], found[path]) for path in sorted(found, key=natural_order)]
         rows = [row for row in kept if row is not None]
+        self.findings.warnings += [
+            f"{count} region(s) are called {name!r} by a flag or attribute, which is not read: make it their label, or "
+            "say it of the whole image"
+            for name, count in sorted(self.findings.unread.items())
+        ]
         if self.source.unlisted is None:
             self._complain(len(unlisted), any(row["lesion"] == "0" for row in rows))
         return rows

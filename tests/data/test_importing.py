@@ -702,6 +702,35 @@ def test_cvat_shapes_and_tags(read: Reader, root: Path) -> None:
         assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("tool", ["coco", "cvat", "labelme"])
+def test_classes_in_attributes_of_regions_are_complained_of(read: Reader, root: Path, tool: str) -> None:
+    box = '<box label="lesion" xtl="1" ytl="2" xbr="9" ybr="9">{}</box>'.format(
+        '<attribute name="malignant">true</attribute><attribute name="kind">HCC</attribute>'
+        '<attribute name="benign">false</attribute><attribute name="sure">yes</attribute>'
+    )
+    shape = {"label": "lesion", "shape_type": "rectangle", "points": [[1, 2], [9, 9]]}
+    flags = {"malignant": True, "benign": False, "sure": True}
+    documents = {
+        "cvat": f'<annotations><image name="a.png" width="64" height="48">{box}</image></annotations>',
+        "labelme": json.dumps({"imagePath": "a.png", "shapes": [shape | {"flags": flags}, shape]}),
+        "coco": json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "categories": [{"id": 1, "name": "lesion"}],
+                "annotations": [
+                    {"image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 7], "attributes": flags | {"kind": "HCC"}}
+                ],
+            }
+        ),
+    }
+    (root / ("own.xml" if tool == "cvat" else "own.json")).write_text(documents[tool])
+    warnings = read(tool, "unlisted=ignore").warnings
+    said = [
+        f"1 region(s) are called {name!r} by a flag or attribute, which is not read" for name in ("HCC", "malignant")
+    ]
+    assert [warning.partition(":")[0] for warning in warnings] == said[tool == "labelme" :]
+
+
 def test_cvat_for_video_is_refused(read: Reader, root: Path) -> None:
     box = '<box frame="0" keyframe="1" outside="0" occluded="0" xtl="1" ytl="2" xbr="9" ybr="9" z_order="0"/>'
     (root / "own.xml").write_text(f'<annotations><track id="0" label="cyst">{box}</track></annotations>')

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from liverattn.data.annotations import AnnotatedImage, Edges, Findings, Region, enclosing, rotated
+from liverattn.data.classes import ClassTable
 from liverattn.data.documents import Part, read_json
 from liverattn.data.image_files import ImageFiles
 from liverattn.data.importing import ROTATED, ImportedSource
@@ -29,6 +30,7 @@ class _Category(Part):
 
 
 class _Attributes(Part):
+    model_config = ConfigDict(extra="allow")  # the user's own, too
     rotation: float = 0.0
 
 
@@ -60,13 +62,14 @@ class CocoSource(ImportedSource):
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
+        classes = ClassTable(self.classes)
         for path in self.exports(root, "*.json", "annotations/*.json"):
             export = read_json(path, _Export, findings)
             if export is not None:
-                yield from _annotated(export, path, findings)
+                yield from _annotated(export, path, classes, findings)
 
 
-def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[AnnotatedImage]:
+def _annotated(export: _Export, path: Path, classes: ClassTable, findings: Findings) -> Iterator[AnnotatedImage]:
     names = {category.id: category.name for category in export.categories}
     regions: dict[Identifier, list[Region]] = {image.id: [] for image in export.images}
     files = {image.id: image.file_name for image in export.images}
@@ -76,6 +79,7 @@ def _annotated(export: _Export, path: Path, findings: Findings) -> Iterator[Anno
     if len(names) < len(called):
         findings.errors.append(f"{path}: several categories have the same id: {_twice(called)}")
     for i, annotation in enumerate(export.annotations):
+        findings.unread.update(classes.among(annotation.attributes.model_extra or {}))
         try:
             regions[annotation.image_id].append(Region(names[annotation.category_id], _edges(annotation, findings)))
         except KeyError as error:

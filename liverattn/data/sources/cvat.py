@@ -52,6 +52,8 @@ def _annotated(image: Element, classes: ClassTable, findings: Findings) -> Annot
             f"holds <{unknown[0]}>, which has no area; valid: {', '.join(AREAS)} and tag, or anything of a class that "
             "data.classes ignores"
         )
+    for shape in image:
+        findings.unread.update(classes.among({str(one.get("name")): one.text for one in shape.iter("attribute")}))
     return AnnotatedImage(
         file,
         tuple(Region(shape.get("label"), _edges(shape, findings)) for shape in image if shape.tag in AREAS),

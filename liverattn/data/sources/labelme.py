@@ -20,6 +20,7 @@ class _Shape(Part):
     label: str
     points: list[tuple[float, float]]
     shape_type: str = "polygon"
+    flags: dict[str, bool] | None = None
 
     def has_area(self) -> bool:
         return self.shape_type in AREAS or (self.shape_type == "circle" and len(self.points) == 2)
@@ -66,6 +67,7 @@ def _annotated(document: _Document, path: Path, classes: ClassTable, findings: F
         try:
             regions.append(Region(shape.label, shape.edges()))
             findings.conversions[OUTLINED] += shape.shape_type != "rectangle"
+            findings.unread.update(classes.among(shape.flags or {}))
         except ValueError as error:
             findings.refuse(file, f"{path}: shapes[{i}] {error}")
     width, height = document.imageWidth, document.imageHeight
