@@ -466,6 +466,18 @@ def test_yolo_outlines_oriented_boxes_and_lists(read: Reader, root: Path) -> Non
         read("yolo", "annotations=labels")
 
 
+def test_yolo_class_lists_that_differ(read: Reader, root: Path) -> None:
+    (root / "data.yaml").write_text("names: {0: cyst, 1: hcc}\n")
+    (root / "classes.txt").write_text("cyst\nhcc\n")
+    (root / "predefined_classes.txt").write_text("dog\n")
+    (root / "a.txt").write_text("0 .5 .5 .1 .1\n")
+    assert read("yolo").table.at[0, "type"] == "cyst"
+    (root / "classes.txt").write_text("hcc\ncyst\n")
+    with pytest.raises(InputError, match=r"lists .*data.yaml and .*classes.txt differ. Give .* data.names=FILE"):
+        read("yolo")
+    assert read("yolo", "names=classes.txt").table.at[0, "type"] == "hcc"
+
+
 def test_yolo_labels_of_images_that_are_called_the_same(read: Reader, root: Path) -> None:
     for path in ("P1/images/1.png", "P2/images/1.png", "test.png", "both.png", "P3/2.png"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)

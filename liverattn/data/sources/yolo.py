@@ -15,6 +15,7 @@ from liverattn.data.importing import PERCENT, ROTATED, ImportedSource
 from liverattn.errors import InputError
 
 LISTS = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
+TOLD = ("data.yaml", "data.yml", *LISTS[:2])  # by who wrote the labels; the others may be a tool's own
 SUBSETS = ("train.txt", "val.txt", "valid.txt", "test.txt")  # which images they have; no labels
 REGIONS = re.compile(r"\s*([0-9.]+\s|$)")
 MARKED = re.compile(r"\s*[0-9]+(\s+[-+0-9.eE]+){4,}\s*$", re.MULTILINE)
@@ -69,6 +70,13 @@ class YoloSource(ImportedSource):
         found = [path for place in places for name in ("data.yaml", "data.yml", *LISTS) for path in place.glob(name)]
         if not found:
             raise InputError(f"No class list (data.yaml, {', '.join(LISTS)}) in {root}. Give it as data.names=FILE.")
+        other = next(
+            (path for path in found if path.name in TOLD and _class_names(path) != _class_names(found[0])), None
+        )
+        if other is not None:
+            raise InputError(
+                f"The class lists {found[0]} and {other} differ. Give the one that counts as data.names=FILE."
+            )
         return found[0]
 
 
