@@ -41,8 +41,10 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
         a spreadsheet shows. Blank cells are empty strings.
 
     Raises:
-        InputError: Unreadable, no header, a column that occurs twice, or a row with more cells than the header.
+        InputError: Absent, unreadable, no header, a column that occurs twice, or a row with more cells than the header.
     """
+    if not path.exists():
+        raise InputError(f"The table {path} does not exist. Correct its path.")
     rows = _workbook_rows(path, sheet) if path.suffix.lower() in WORKBOOKS else _csv_rows(path)
     return _under_header(rows, path)
 
