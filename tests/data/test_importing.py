@@ -622,6 +622,13 @@ def test_labelstudio_minimal_tasks_that_nobody_annotated(read: Reader, root: Pat
     assert manifest.warnings == ("1 image(s) that nobody has annotated yet are left out",)
 
 
+def test_labelstudio_images_behind_signed_addresses(read: Reader, root: Path) -> None:
+    choice = {"result": [{"type": "choices", "value": {"choices": ["cyst"]}}]}
+    address = "https://bucket.example/scans/a.png?X-Amz-Expires=3600&X-Amz-Signature=00ff"
+    (root / "own.json").write_text(json.dumps([{"data": {"image": address}, "annotations": [choice]}]))
+    assert read("labelstudio", "annotations=own.json").table["path"].tolist() == ["a.png"]
+
+
 def test_labelstudio_tasks_of_several_images(read: Reader, root: Path) -> None:
     choice = {"result": [{"type": "choices", "value": {"choices": ["cyst"]}}]}
     for other, is_refused in {"thumbs/b.png": True, "C:\\scans\\a.png": False}.items():

@@ -199,7 +199,9 @@ class _Minimal:
 
 def _path(address: str) -> str:
     # Local storage serves /data/local-files/?d=folder/image.png
-    return parse_qs(urlsplit(address).query).get("d", [address])[0] if "?d=" in address else address
+    if "?d=" in address:
+        return parse_qs(urlsplit(address).query).get("d", [address])[0]
+    return address.partition("?")[0] if "://" in address else address  # without the signature of a signed address
 
 
 def _name(path: str) -> str:
