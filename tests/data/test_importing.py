@@ -134,6 +134,17 @@ def test_masks_of_nothing_but_specks(read: Reader, root: Path) -> None:
     assert read("masks", "unlisted=ignore").table["lesion"].tolist() == [0]
 
 
+def test_masks_of_transparency(read: Reader, root: Path) -> None:
+    square = np.zeros((48, 64), np.uint8)
+    square[5:15, 5:15] = 255
+    black, opaque = np.zeros_like(square), np.full_like(square, 255)
+    Image.fromarray(np.stack([square] * 3 + [opaque], axis=2)).save(root / "a_mask.png")
+    np.testing.assert_array_equal(read("masks", "unlisted=ignore").table.at[0, "boxes"], [[5, 5, 15, 15]])
+    Image.fromarray(np.stack([black] * 3 + [square], axis=2)).save(root / "a_mask.png")
+    with pytest.raises(InputListError, match=r"a_mask.png: is of one color, and differs in transparency only"):
+        read("masks", "unlisted=ignore")
+
+
 def test_masks_without_the_value_of_a_lesion(read: Reader, root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:15, 5:15] = 255

@@ -120,8 +120,11 @@ def _pixels(mask: Path, *, white: int) -> NDArray[Any]:
         with Image.open(mask) as opened:
             # The values of a palette image are labels; its colors mean nothing.
             pixels = np.asarray(opened if opened.mode in ("P", "L", "1", "I", "I;16") else opened.convert("L"))
+            alpha = np.asarray(opened.getchannel("A")) if "A" in opened.getbands() else None
     except Exception as error:  # Pillow lets nearly any kind through where pixels are damaged
         raise ImageError(f"the image data are damaged ({error})") from None
+    if alpha is not None and np.ptp(pixels) == 0 < np.ptp(alpha):
+        raise ImageError("is of one color, and differs in transparency only: save it as a mask of black and white")
     return pixels * np.uint8(white) if pixels.dtype == bool else pixels
 
 
