@@ -30,7 +30,7 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
     decides), or a workbook (XLSX, XLS, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
-    their error, such as ``#N/A``, not blank: blank means something.
+    their error, such as ``#N/A``, not blank: blank means something. In ODS they are refused.
 
     Args:
         path: The file.
@@ -64,6 +64,7 @@ def _csv_rows(path: Path) -> list[list[str]]:
 def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
     try:
         _refuse_bomb(path)
+        _refuse_failed(path)
         with CalamineWorkbook.from_path(path) as book:
             if sheet is not None and sheet not in book.sheet_names:
                 raise InputError(f"{path} has no sheet {sheet!r}. Found: {', '.join(book.sheet_names)}.")
@@ -87,6 +88,15 @@ def _refuse_bomb(path: Path) -> None:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > LARGEST_WORKBOOK:
             raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
+
+
+def _refuse_failed(path: Path) -> None:
+    """ODS says only by repetition where a cell is, so that its errors cannot be put in their place."""
+    if path.suffix.lower() == ".ods" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            count = archive.read("content.xml").count(b'calcext:value-type="error"')
+        if count:
+            raise ValueError(f"{count} formula(s) in it failed, such as #N/A, and would read as blank: correct them")
 
 
 def _failed(path: Path, sheet: str) -> Iterator[tuple[int, int, str]]:

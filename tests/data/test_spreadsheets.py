@@ -134,6 +134,15 @@ def test_rows_of_images_in_other_folders(root: Path) -> None:
         read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
 
 
+def test_formulas_that_failed_in_ods_are_refused(root: Path) -> None:
+    cell = '<table:table-cell office:value-type="string" office:string-value="" calcext:value-type="error">'
+    with zipfile.ZipFile(root / "own.ods", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", f"<office:document-content>{cell}")
+    with pytest.raises(InputError, match=r"own.ods cannot be read \(1 formula\(s\) in it failed, such as #N/A"):
+        read_cells(root / "own.ods")
+
+
 def test_columns_that_are_not_named_are_said(root: Path) -> None:
     (root / "own.csv").write_text("path,lesion,boxes,patient_id\na.png,1,,P1\nb.png,0,,P1\n")
     manifest = read(root / "own.csv", root, {"path": "path", "lesion": "lesion", "boxes": "boxes"})
