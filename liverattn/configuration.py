@@ -95,6 +95,9 @@ def plain_errors(*, pass_on: bool = False) -> Iterator[None]:
     except (InputError, OmegaConfBaseException, PermissionError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") or pass_on:
             raise
+        if isinstance(error, PermissionError) and error.filename is not None:
+            remedy = "Correct the permissions of it and its folder, or give another place."
+            sys.exit(_say(f"Error: {error.filename}: permission denied. {remedy}", 1))
         sys.exit(_say(f"Error: {error}", 1))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, check_name, config_folder, identity, plain
+from liverattn.configuration import build, check_name, config_folder, identity, plain, plain_errors
 from liverattn.errors import InputError
 
 FOLDER = config_folder()
@@ -119,3 +119,11 @@ def test_a_name_is_that_of_a_folder_below_the_outputs(name: str | None) -> None:
 @pytest.mark.parametrize("name", ["mine", "a/b", "a b", "..mine", 2024])
 def test_other_names_are_allowed(name: str | int) -> None:
     check_name("name", name)
+
+
+def test_a_place_without_permission_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, plain_errors():
+        raise PermissionError(13, "Permission denied", "/data/cases.journal.jsonl")
+    assert ended.value.code == 1
+    said = "Error: /data/cases.journal.jsonl: permission denied. Correct the permissions of it and its folder, or give"
+    assert capsys.readouterr().err.startswith(said)
