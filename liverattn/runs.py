@@ -275,7 +275,9 @@ def find_runs(outputs: Path) -> Sequence[RunFolder]:
 
 def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
     except (FileNotFoundError, NotADirectoryError):
         if missing is not None:
             return missing

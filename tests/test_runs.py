@@ -24,7 +24,7 @@ def test_a_run_is_finished_when_its_metrics_are_there(tmp_path: Path) -> None:
     assert run.read_metrics() == {"score": None}
 
 
-@pytest.mark.parametrize("content", ["", '{"score": ', "\0\0"])
+@pytest.mark.parametrize("content", ["", '{"score": ', "\0\0", "[]", "null", '"text"'])
 def test_a_run_whose_metrics_are_damaged_is_gone_on_with(tmp_path: Path, content: str) -> None:
     run = RunFolder(tmp_path)
     run.update_record(state="finished")
@@ -38,9 +38,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with pytest.raises(InputError, match=r"metrics.json does not exist"):
         run.read_metrics()
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"run.json is damaged"):
-        run.record()
+    for content in ("{", "null", "[]"):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(InputError, match=r"run.json is damaged"):
+            run.record()
     with pytest.raises(InputError, match=rf"predictions.parquet cannot be read: .* Remove {run.metrics}, then run"):
         run.read_predictions()
     run.write_predictions(pd.DataFrame({"protocol": ["paper"], "image_id": ["a"], "task": ["lesion"]}))

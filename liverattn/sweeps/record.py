@@ -223,7 +223,7 @@ def read_sweep(path: Path) -> Sweep:
         content = json.loads(path.read_text())
         cells = tuple(Cell(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in content.pop("cells"))
         return Sweep(outputs=path.parent.parent, cells=cells, **content)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is not the record of a sweep ({error}). Remove it and start the sweep again; finished runs stay."
         ) from None

@@ -41,7 +41,7 @@ def test_sweeps_are_found_the_last_started_first(tmp_path: Path) -> None:
     assert [found.id for found in find_sweeps(tmp_path)[0]] == [new.id, old.id]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"cells": [{"folder": "a"}]}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "null", '"text"', '{"cells": [{"folder": "a"}]}'])
 def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "sweeps" / "0123.json"
     path.parent.mkdir()
