@@ -1,6 +1,7 @@
 """Files appear whole or not at all: every file is written to a temporary name beside its place and renamed."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from liverattn.errors import InputError
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
+DIGITS = 12  # of a temporary name
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: The disk is full (or its quota is), or the folder is not writable, or a file.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:DIGITS]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -40,6 +42,18 @@ def replacing(path: Path) -> Iterator[Path]:
             "is in the way, then run the same command again; it goes on from here. (paths.outputs=... writes to "
             "another place.)"
         ) from error
+
+
+def forget_unfinished(path: Path) -> None:
+    """Remove what killed processes left of a file, or of the files in a folder at any depth, that they were writing.
+
+    Args:
+        path: Nobody else writes to it now.
+    """
+    end = f"{'[0-9a-f]' * DIGITS}.part"
+    for left in (*path.parent.glob(f".{glob.escape(path.name)}.{end}"), *path.rglob(f".*.{end}")):
+        with suppress(OSError):  # where nothing may be removed, whoever writes says so
+            left.unlink()
 
 
 def _storage_problem(error: BaseException) -> str | None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig
 from liverattn.bundle.containers import expect_outside
 from liverattn.configuration import path_of, plain, verb
 from liverattn.errors import InputError, expect_boolean
-from liverattn.files import usable_folder
+from liverattn.files import forget_unfinished, usable_folder
 
 if TYPE_CHECKING:
     from liverattn.prediction.job import PredictionJob
@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
     expect_outside(folder, path_of(cfg.bundle, "bundle"))
     usable_folder(folder)
     with locked(folder / ".lock"):  # two that write one journal would each miss what the other did
+        forget_unfinished(folder)
         job = opened(cfg, folder)
         work(job)
         tables = job.write_tables()

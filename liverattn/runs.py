@@ -39,7 +39,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from liverattn.errors import InputError
-from liverattn.files import replacing, write_json
+from liverattn.files import forget_unfinished, replacing, write_json
 
 PREDICTION_KEYS = ("protocol", "task", "image_id", "patient_id", "epoch")
 State = Literal["missing", "running", "interrupted", "failed", "finished"]
@@ -170,6 +170,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self._lock, patience=10):  # somebody may be asking for the state just now
+            forget_unfinished(self.path)
             self.update_record(state="running", error=None)
             try:
                 yield

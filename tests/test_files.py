@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from liverattn.errors import InputError, InputListError
-from liverattn.files import digest, digest_of_lists, file_digest, replacing, write_json
+from liverattn.files import digest, digest_of_lists, file_digest, forget_unfinished, replacing, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -25,6 +25,24 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not target.exists()
     assert target.read_text() == "whole"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    folder, beside, other = tmp_path / "a[b]", tmp_path / "c.zip", tmp_path / "d"
+    mine = [folder / "checkpoints" / "last.ckpt", beside, other]
+    left = []
+    for path in mine:
+        with replacing(path) as temporary:
+            temporary.write_text("whole")
+            left.append(temporary)
+    for path in left:
+        path.write_text("a part")
+    (folder / ".mine.part").write_text("no temporary name")
+    forget_unfinished(folder)
+    forget_unfinished(beside)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        [*mine, left[2], folder / ".mine.part"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         run.read_predictions()
 
 
+def test_work_begins_without_what_a_killed_process_was_writing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    left = run.last.with_name(".last.ckpt.0123456789ab.part")
+    left.parent.mkdir()
+    left.write_text("a part")
+    with run.working():
+        assert not left.exists()
+
+
 def test_the_state_of_a_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a")
     assert run.state == "missing" and not run.path.exists()

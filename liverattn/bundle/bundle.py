@@ -14,7 +14,7 @@ from torch import Tensor
 from liverattn.bundle.containers import CARD, CONTENTS, LINE, NETWORKS, SUMS, open_container, write_zip
 from liverattn.bundle.contents import ArchitecturePart, Contents
 from liverattn.errors import InputError
-from liverattn.files import replacing
+from liverattn.files import forget_unfinished, replacing
 from liverattn.models.backbones import build_backbone
 from liverattn.models.classifier import LesionClassifier
 
@@ -43,6 +43,8 @@ def write_bundle(folder: Path, contents: Contents, networks: Iterable[tuple[str,
         InputError: The disk is full or may not be written to, or the folder holds something else than a bundle.
     """
     known = {CONTENTS, CARD, SUMS, NETWORKS}
+    for place in (folder, zip_beside(folder)):
+        forget_unfinished(place)
     strange = sorted({path.name for path in folder.iterdir()} - known) if folder.exists() else []
     if strange:
         raise InputError(f"{folder} holds {strange[0]!r}, which is no part of a bundle. Choose another folder.")

@@ -93,6 +93,15 @@ def test_written_again_without_leftovers(tmp_path: Path) -> None:
     assert Bundle(tmp_path / "b.zip").digest == again.digest
 
 
+def test_written_again_where_a_kill_left_a_part(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "bundle").path
+    left = [path / ".bundle.json.0123456789ab.part", tmp_path / ".bundle.zip.0123456789ab.part"]
+    for part in left:
+        part.write_text("a part")
+    assert write_small(path).path == path
+    assert not any(part.exists() for part in left)
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.docx").write_text("three years")
