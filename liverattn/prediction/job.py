@@ -193,7 +193,7 @@ class PredictionJob:
             before = json.loads(path.read_text()) if path.exists() else now
         except ValueError:
             before = {}
-        changed = [name for name, value in now.items() if before.get(name) != value]
+        changed = [name for name, value in now.items() if not isinstance(before, dict) or before.get(name) != value]
         if changed:
             raise InputError(
                 f"{self.folder} holds predictions with another {' and '.join(changed)}. Give another out=..., "

@@ -211,6 +211,12 @@ def test_parts_of_a_table_fit_together(
 
 def test_another_bundle_or_option_is_refused(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
     job(tmp_path / "out", predictor, folder)
+    for content in ("{", "null", "[]"):
+        known = tmp_path / content / "job.json"
+        known.parent.mkdir()
+        known.write_text(content)
+        with pytest.raises(InputError, match=r"holds predictions with another bundle .* or remove that folder"):
+            job(known.parent, predictor, folder)
     with pytest.raises(InputError, match=r"holds predictions with another threshold. Give another out="):
         job(tmp_path / "out", predictor, folder, threshold=0.4)
     with pytest.raises(InputError, match="operating_point to be one of sensitivity_90, specificity_90, but got 'best'"):
