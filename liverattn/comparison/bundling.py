@@ -60,7 +60,12 @@ def one_run(run: RunFolder, protocol: str | None) -> Comparison:
             the held-out fold would have chosen is scored from the recorded outputs, but its weights are gone.
     """
     if not run.is_finished:
-        raise InputError(f"{run.path} is not the folder of a finished fold run.")
+        remedy = (
+            "run=... is the folder that training printed."
+            if run.state == "missing"
+            else f"It is {run.state}: the command that began it goes on with it."
+        )
+        raise InputError(f"{run.path} is not the folder of a finished fold run. {remedy}")
     (architecture,) = group_architectures(finished_runs(run.path))
     found = architecture.any_run
     chosen = protocol or str(yaml.safe_load(run.config.read_text())["protocol"]["name"])
@@ -126,7 +131,8 @@ class _Members:
             if not any(self._has(run, task.name) for runs in self._runs for run in runs.values()):
                 raise InputError(
                     f"No fold run has a copy of the task {task.name}: its checkpoints are gone, or its AUC was "
-                    "undefined. Train again, with the outputs of an undefined task left out of data.tasks."
+                    "undefined. Remove the run folders and run the folds again, with the outputs of an undefined task "
+                    "left out of data.tasks."
                 )
 
     @property

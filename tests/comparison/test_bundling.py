@@ -90,6 +90,11 @@ def check_single_run(outputs: Path) -> None:
         one_run(run, "inner")
     with pytest.raises(InputError, match="not the folder of a finished fold run"):
         one_run(RunFolder(outputs), None)
+    unfinished = RunFolder(outputs / "unfinished")
+    unfinished.path.mkdir()
+    unfinished.update_record(state="running")
+    with pytest.raises(InputError, match=r"unfinished is not .* It is interrupted: the command that began it goes on"):
+        one_run(unfinished, None)
 
 
 def check_versions(outputs: Path) -> None:
