@@ -1,7 +1,7 @@
 """Finished fold runs to Tables 2 and 3, Figure 5 and an ensemble: ``python -m liverattn.ensemble``. Needs no model."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -86,8 +86,9 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
 
 def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder: Path) -> None:
     """Write the bundle beside the tables, which need no checkpoints and stay without it."""
+    earlier = bundles_of(folder)
     if choice is None:
-        print_earlier_bundle(folder)
+        print_earlier(earlier, folder)
         return
     from liverattn.comparison.bundling import bundle  # which needs torch and the networks
 
@@ -95,7 +96,7 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
         written = bundle(comparison, choice, f"{folder.name}-{comparison.record()['data']}", folder / "bundle")
     except InputError as error:
         print(f"Bundle:  none. {error}")
-        print_earlier_bundle(folder)
+        print_earlier(earlier, folder)
         return
     shown = {
         name: f"{cost.passes} forward passes, {cost.milliseconds:.0f} ms per image"
@@ -106,11 +107,17 @@ def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder:
     print(f"Use it:  python -m liverattn.predict {option('bundle', written.path)} images=...")
 
 
-def print_earlier_bundle(folder: Path) -> None:
-    """Name a bundle that an earlier call left beside the new tables; its networks may be nowhere else."""
-    earlier = [path for path in (folder / "bundle", folder / "bundle.zip") if path.exists()]
-    if earlier:
-        print(f"Caution: {' and '.join(map(str, earlier))} of an earlier call: not what these tables describe")
+def bundles_of(folder: Path) -> dict[Path, int]:
+    """Whole bundles in the folder of an ensemble, and when they were written; the zip need not be the folder's."""
+    last = {folder / "bundle": folder / "bundle" / "SHA256SUMS", folder / "bundle.zip": folder / "bundle.zip"}
+    return {path: written.stat().st_mtime_ns for path, written in last.items() if written.exists()}
+
+
+def print_earlier(earlier: Mapping[Path, int], folder: Path) -> None:
+    """Name bundles that an earlier call left beside the new tables; their networks may be nowhere else."""
+    now = bundles_of(folder)
+    if left := [str(path) for path, written in earlier.items() if now.get(path) == written]:
+        print(f"Caution: {' and '.join(left)} of an earlier call: not what these tables describe")
 
 
 def show(tables: Sequence["ResultTable"], names: Collection[str] | None = None) -> None:

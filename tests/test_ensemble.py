@@ -1,6 +1,7 @@
 """``python -m liverattn.ensemble`` on synthetic run folders, as a user runs it."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -163,11 +164,25 @@ def test_a_bundle_of_an_earlier_call_is_named(run: Callable[..., Result], tmp_pa
     write_three(tmp_path, TWO)
     earlier = folder(tmp_path) / "bundle"
     assert "Caution" not in run("bundle=null").out
-    earlier.mkdir()
+    (earlier / "networks").mkdir(parents=True)  # of a call that was killed
+    assert "Caution" not in run("bundle=null").out
+    (earlier / "SHA256SUMS").touch()
     for choice in ("null", "one"):  # these runs have no checkpoints
         result = run(f"bundle={choice}")
         assert result.status == 0 and f"Caution: {earlier} of an earlier call: not what these tables" in result.out
     assert earlier.exists()
+
+
+def test_a_bundle_whose_zip_was_not_written_is_not_of_an_earlier_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "bundle" / "SHA256SUMS", tmp_path / "bundle.zip"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    earlier = ensemble.bundles_of(tmp_path)
+    os.utime(tmp_path / "bundle" / "SHA256SUMS", ns=(0, 0))  # written by this call, when the disk became full
+    ensemble.print_earlier(earlier, tmp_path)
+    assert capsys.readouterr().out.startswith(f"Caution: {tmp_path / 'bundle.zip'} of an earlier call")
 
 
 def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_path: Path) -> None:
