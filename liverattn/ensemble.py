@@ -147,10 +147,18 @@ def track(cfg: DictConfig, comparison: "Comparison", tables: Sequence["ResultTab
             {**comparison.tags(), "git_commit": versions()["git_commit"]},
             [*files, folder / "metrics.json", shared],
             comparison.tracked_numbers(),
-            replaces=json.loads(note.read_text())["run_id"] if note.exists() else None,
+            replaces=noted_run(note),
         )
     if run_id is not None:
         write_json(note, {"run_id": run_id})
+
+
+def noted_run(note: Path) -> str | None:
+    """The MLflow run of an earlier call; None: there is none, or the note is damaged and that run stays where it is."""
+    try:
+        return str(json.loads(note.read_text())["run_id"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 if __name__ == "__main__":

@@ -185,6 +185,16 @@ def test_a_bundle_whose_zip_was_not_written_is_not_of_an_earlier_call(
     assert capsys.readouterr().out.startswith(f"Caution: {tmp_path / 'bundle.zip'} of an earlier call")
 
 
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}"])
+def test_a_damaged_note_of_the_tracked_run_stops_nothing(tmp_path: Path, content: str) -> None:
+    note = tmp_path / "mlflow.json"
+    assert ensemble.noted_run(note) is None
+    note.write_text(content)
+    assert ensemble.noted_run(note) is None
+    note.write_text('{"run_id": "f00d"}')
+    assert ensemble.noted_run(note) == "f00d"
+
+
 def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_path: Path) -> None:
     write_three(tmp_path, TWO)
     leaking = next(path.parent for path in (tmp_path / "runs" / "b").glob("*/split.json"))
