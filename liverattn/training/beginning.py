@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import yaml
 from safetensors import SafetensorError, safe_open
@@ -84,7 +84,9 @@ def _is_whole_archive(path: Path) -> bool:
     try:
         with ZipFile(path) as archive:
             return archive.testzip() is None
-    except BadZipFile:
+    except OSError:  # the disk cannot be read: nobody knows what is in the file
+        raise
+    except Exception:  # zipfile raises half a dozen kinds for damaged directories
         return False
 
 
