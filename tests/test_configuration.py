@@ -1,5 +1,6 @@
 """Every configuration that ships composes and builds."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,11 @@ def test_a_place_without_permission_is_named_with_what_to_do(capsys: pytest.Capt
     assert ended.value.code == 1
     said = "Error: /data/cases.journal.jsonl: permission denied. Correct the permissions of it and its folder, or give"
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_full_disk_is_told_whoever_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, plain_errors():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert ended.value.code == 1 and "no space left on the disk. Nothing was lost" in capsys.readouterr().err
+    with pytest.raises(OSError, match="Input/output"), plain_errors():
+        raise OSError(errno.EIO, "Input/output error")
