@@ -103,7 +103,7 @@ def compose(cfg: DictConfig, run: RunFolder) -> "FoldRun":
         tags=run_tags(config, fingerprints),
         config=config,
         seed=cfg.seed,
-        in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN,
+        in_sweep=HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN,
     )
 
 
