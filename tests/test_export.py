@@ -1,12 +1,15 @@
 """The verb: a bundle, or one fold run, for other programs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from liverattn import export, train
 from liverattn.bundle.bundle import Bundle
@@ -25,7 +28,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.mark.slow
-def test_graphs_give_what_the_predictor_gives(bundle: Bundle, tmp_path: Path, command: Command) -> None:
+def test_graphs_give_what_the_predictor_gives(
+    bundle: Bundle, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="extra: onnx")
     result = command(export.main, f"bundle={bundle.path}", "formats=[onnx,torch]", f"out={tmp_path / 'out'}")
     assert result.status == 0, result.err
@@ -36,6 +41,13 @@ def test_graphs_give_what_the_predictor_gives(bundle: Bundle, tmp_path: Path, co
     assert session.get_modelmeta().custom_metadata_map["outputs"] == "lesion,malignancy"
     np.testing.assert_allclose(session.run(None, {"image": images})[0], expected, atol=1e-4)
     np.testing.assert_allclose(session.run(None, {"image": images[:1]})[0], expected[:1], atol=1e-4)
+    Image.fromarray(images[0]).save(tmp_path / "out" / "image.png")
+    monkeypatch.chdir(tmp_path / "out")
+    found = run_documented()
+    np.testing.assert_allclose(found["probabilities"], expected[:1], atol=1e-4)
+    assert (
+        found["names"] == ["lesion", "malignancy"] and found["attention"].ndim == 3 and found["window"].shape == (1, 4)
+    )
     with (tmp_path / "out" / "ensemble.pt2").open("rb") as stream:
         program = torch.export.load(stream).module()
     np.testing.assert_allclose(program(torch.from_numpy(images))[0].detach(), expected, atol=1e-4)
@@ -51,6 +63,15 @@ def test_graphs_give_what_the_predictor_gives(bundle: Bundle, tmp_path: Path, co
         with torch.inference_mode():
             logits, _ = bundle.networks()[digest](torch.from_numpy(prepared))
         np.testing.assert_allclose(session.run(None, {"image": prepared})[0], torch.sigmoid(logits), atol=1e-5)
+
+
+def run_documented() -> dict[str, Any]:
+    """Run what docs/using.md shows of other programs, in the folder of an export."""
+    page = (Path(__file__).parent.parent / "docs" / "using.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    return found
 
 
 @pytest.mark.slow
