@@ -13,7 +13,7 @@ from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored
 from liverattn.evaluation.calibration import calibration_line, net_benefit, reliability, temperature, tempered
 from liverattn.evaluation.intervals import Interval, rate_interval
-from liverattn.evaluation.operating_points import POINT_NAMES, WANTED, operating_points
+from liverattn.evaluation.operating_points import WANTED, thresholds
 from liverattn.evaluation.scores import Task, shows_lesion
 from liverattn.reporting.probability_figures import CalibrationPanel, DecisionPanel
 from liverattn.reporting.results import Number, ResultTable, Row
@@ -185,24 +185,20 @@ def operating_table(rows: Sequence[Scored], protocol: str) -> ResultTable:
 def _operating(scored: Scored, protocol: str, output: str) -> Iterator[list[str | Number]]:
     held_out = scored.held_out[protocol == "inner"]
     whole = judged(held_out, held_out.probabilities[protocol], scored.tasks, output)
-    thresholds = np.full((len(POINT_NAMES), len(whole.truth)), np.nan)
+    patients = held_out.keys.groupby("image_id")["patient_id"].first()
+    chosen = np.full((len(WANTED), len(whole.truth)), np.nan)
     for cases, fitting in fitting_cases(scored, protocol, output):
-        for k, point in enumerate(operating_points(fitting.truth, fitting.probability)):
-            thresholds[k, cases] = point.threshold
-    for (kind, level), limits in zip(WANTED, thresholds, strict=True):
+        for k, threshold in enumerate(thresholds(fitting.truth, fitting.probability)):
+            chosen[k, cases] = threshold
+    for (kind, level), limits in zip(WANTED, chosen, strict=True):
         called = np.where(np.isnan(limits) | np.isnan(whole.probability), np.nan, whole.probability >= limits)
-        sensitivity = _rate(held_out, np.where(whole.truth == 1, called, np.nan))
-        specificity = _rate(held_out, np.where(whole.truth == 0, 1 - called, np.nan))
+        # Each image once, with its mean over repeats.
+        sensitivity = rate_interval(_per_image(held_out, np.where(whole.truth == 1, called, np.nan)), patients)
+        specificity = rate_interval(_per_image(held_out, np.where(whole.truth == 0, 1 - called, np.nan)), patients)
         known = limits[~np.isnan(limits)]
         median = float(np.median(known)) if len(known) else float("nan")
         rates = (interval_number(rate, 3) for rate in (sensitivity, specificity))
         yield [f"{kind} {level:.2f}", Number(median), *rates]
-
-
-def _rate(held_out: HeldOut, right: Floats) -> Interval:
-    """Share of right calls of (n,) 0, 1 or NaN (takes no part), each image once with its mean over repeats."""
-    patients = held_out.keys.groupby("image_id")["patient_id"].first()
-    return rate_interval(_per_image(held_out, right), patients)
 
 
 def calibration_panels(scored: Scored, protocol: str) -> list[CalibrationPanel]:

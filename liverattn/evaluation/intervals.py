@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
@@ -54,9 +55,8 @@ def rate_interval(right: ArrayLike, patients: ArrayLike | None = None, level: fl
     successes, trials = float(found.sum()), len(found)
     rate = successes / trials
     if patients is not None:
-        who = np.asarray(patients)[known]
-        factor = inflation(found - rate, who, level)
-        _, images = np.unique(who, return_counts=True)
+        who, _ = pd.factorize(np.asarray(patients)[known])
+        factor, images = inflation(found - rate, who, level), np.bincount(who)
         worth = trials / float((images**2).sum()) if np.isnan(factor) else 1 / factor
     low, high = proportion_confint(successes * worth, trials * worth, alpha=1 - level, method="wilson")
     # In its last digits, a limit of 0 or 1 can lie on the wrong side of the rate.
@@ -85,7 +85,7 @@ def inflation(influence: ArrayLike, patients: ArrayLike, level: float = LEVEL) -
         At least 1; NaN where several images are of one patient only, or all deviations are 0.
     """
     deviations = np.asarray(influence, dtype=np.float64)
-    _, person = np.unique(np.asarray(patients), return_inverse=True)
+    person, _ = pd.factorize(np.asarray(patients))
     sums = np.bincount(person, deviations)
     people, images, square = len(sums), len(deviations), float(deviations @ deviations)
     if people == images:

@@ -39,8 +39,8 @@ class OperatingPoint:
     negatives: int
 
 
-def operating_points(truth: ArrayLike, score: ArrayLike, patients: ArrayLike | None = None) -> list[OperatingPoint]:
-    """The points of :data:`WANTED` for one output; none where a class is absent.
+def thresholds(truth: ArrayLike, score: ArrayLike) -> list[float]:
+    """Those of the points of :data:`WANTED` for one output; none where a class is absent.
 
     Of all thresholds that reach the wanted rate, the one with the best other rate is taken. It lies in the middle
     between two scores that occur, so that the last digits of a score decide nothing.
@@ -48,21 +48,32 @@ def operating_points(truth: ArrayLike, score: ArrayLike, patients: ArrayLike | N
     Args:
         truth: (n,) 0, 1 or NaN (left out).
         score: (n,) probabilities; NaN is left out.
+    """
+    labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    known = ~np.isnan(values)
+    positive, negative = values[known & (labels == 1)], values[known & (labels == 0)]
+    if not len(positive) or not len(negative):
+        return []
+    return [_threshold(kind, level, positive, negative) for kind, level in WANTED]
+
+
+def operating_points(truth: ArrayLike, score: ArrayLike, patients: ArrayLike | None = None) -> list[OperatingPoint]:
+    """What :func:`thresholds` reach, with intervals; none where a class is absent.
+
+    Args:
+        truth: (n,) 0, 1 or NaN (left out).
+        score: (n,) probabilities; NaN is left out.
         patients: (n,) whom each case shows, for the intervals; None: each another one.
     """
     labels, values = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    known = ~np.isnan(labels) & ~np.isnan(values)
-    is_positive, is_negative = known & (labels == 1), known & (labels == 0)
-    positive, negative = values[is_positive], values[is_negative]
-    if not len(positive) or not len(negative):
-        return []
+    is_positive, is_negative = ((labels == one) & ~np.isnan(values) for one in (1, 0))
     points = []
-    for name, (kind, level) in zip(POINT_NAMES, WANTED, strict=True):
-        threshold = _threshold(kind, level, positive, negative)
+    for name, threshold in zip(POINT_NAMES, thresholds(labels, values), strict=False):  # or none
         called = (values >= threshold).astype(np.float64)
         sensitivity = rate_interval(np.where(is_positive, called, np.nan), patients)
         specificity = rate_interval(np.where(is_negative, 1 - called, np.nan), patients)
-        points.append(OperatingPoint(name, threshold, sensitivity, specificity, len(positive), len(negative)))
+        counts = int(is_positive.sum()), int(is_negative.sum())
+        points.append(OperatingPoint(name, threshold, sensitivity, specificity, *counts))
     return points
 
 
