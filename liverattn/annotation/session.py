@@ -25,7 +25,7 @@ class Progress:
     Attributes:
         cases: All of them.
         complete: Without lesion, or with a lesion and boxes.
-        seconds: Median time per image in this session, breaks left out; None before the second image.
+        seconds: Median time per image since the start, breaks left out; None before the second image.
     """
 
     cases: int
@@ -146,7 +146,7 @@ class Session:
         self.box(case, [*present, *(box for box in boxes if list(box) not in present)], "accepted suggestion")
 
     def undo(self) -> None:
-        """Take back the last action, also one of an earlier session, and look at its case."""
+        """Take back the last action, also one from before this start, and look at its case."""
         if self._undoable:
             action = self._undoable[-1]
             self.case = self._row[action.image_id]
