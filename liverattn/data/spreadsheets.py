@@ -15,7 +15,8 @@ from python_calamine import CalamineError, CalamineWorkbook
 from liverattn.errors import InputError, InputListError
 
 FIRST_ROW = 2  # of a spreadsheet: the header is row 1
-WORKBOOKS = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
+WORKBOOKS = {".xlsx", ".xlsm", ".ods"}
+OLD_WORKBOOKS = {".xls", ".xlt", ".xlsb"}  # formulas that failed could not be told from blank cells there
 LARGEST_WORKBOOK = 500_000_000  # bytes unpacked
 MOST_CELLS = 50_000_000
 FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error, such as #N/A
@@ -29,7 +30,7 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
     """Read a table's cells as text.
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
-    decides), or a workbook (XLSX, XLS, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
+    decides), or a workbook (XLSX, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
     their error, such as ``#N/A``, not blank: blank means something. In ODS they are refused.
 
     Args:
@@ -41,10 +42,15 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
         a spreadsheet shows. Blank cells are empty strings.
 
     Raises:
-        InputError: Absent, unreadable, no header, a column that occurs twice, or a row with more cells than the header.
+        InputError: Absent, unreadable, XLS or XLSB, no header, a column that occurs twice, or a row with more cells than
+            the header.
     """
     if not path.exists():
         raise InputError(f"The table {path} does not exist. Correct its path.")
+    if path.suffix.lower() in OLD_WORKBOOKS:
+        raise InputError(
+            f"The workbook {path} cannot be read: what failed in it, such as #N/A, would be blank. Save it as XLSX."
+        )
     rows = _workbook_rows(path, sheet) if path.suffix.lower() in WORKBOOKS else _csv_rows(path)
     return _under_header(rows, path)
 

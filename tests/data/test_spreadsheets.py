@@ -143,6 +143,13 @@ def test_formulas_that_failed_in_ods_are_refused(root: Path) -> None:
         read_cells(root / "own.ods")
 
 
+@pytest.mark.parametrize("name", ["own.xls", "own.XLSB"])
+def test_workbooks_in_which_failed_formulas_are_blank_are_refused(root: Path, name: str) -> None:
+    (root / name).write_bytes((EXPORTS / "cases.xlsx").read_bytes())
+    with pytest.raises(InputError, match=rf"The workbook .*{name} cannot be read: .* #N/A, .* Save it as XLSX\."):
+        read_cells(root / name, "Befunde")
+
+
 def test_columns_that_are_not_named_are_said(root: Path) -> None:
     (root / "own.csv").write_text("path,lesion,boxes,patient_id\na.png,1,,P1\nb.png,0,,P1\n")
     manifest = read(root / "own.csv", root, {"path": "path", "lesion": "lesion", "boxes": "boxes"})
