@@ -25,13 +25,16 @@ FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error
     re.DOTALL,
 )
 
+MERGED = re.compile(rb'table:number-rows-spanned="(?!1")')
+
 
 def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
     """Read a table's cells as text.
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
     decides), or a workbook (XLSX, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
-    their error, such as ``#N/A``, not blank: blank means something. In ODS they are refused.
+    their error, such as ``#N/A``, not blank: blank means something. A cell that is merged over several rows is said of
+    each of them. In ODS both are refused.
 
     Args:
         path: The file.
@@ -70,7 +73,7 @@ def _csv_rows(path: Path) -> list[list[str]]:
 def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
     try:
         _refuse_bomb(path)
-        _refuse_failed(path)
+        _refuse_misread(path)
         with CalamineWorkbook.from_path(path) as book:
             if sheet is not None and sheet not in book.sheet_names:
                 raise InputError(f"{path} has no sheet {sheet!r}. Found: {', '.join(book.sheet_names)}.")
@@ -81,6 +84,9 @@ def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
         for row, column, error in _failed(path, found.name):
             if row < len(rows) and column < len(rows[row]):
                 rows[row][column] = error
+        for (top, column), (bottom, _) in found.merged_cell_ranges or ():
+            for row in rows[top + 1 : bottom + 1] if top else ():  # none of the header
+                row[column] = rows[top][column]
         return rows
     except (CalamineError, OSError, ValueError, KeyError, DefusedXmlException, ParseError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
@@ -96,13 +102,18 @@ def _refuse_bomb(path: Path) -> None:
             raise ValueError(f"it would unpack to {size / 1e6:.0f} MB")
 
 
-def _refuse_failed(path: Path) -> None:
-    """ODS says only by repetition where a cell is, so that its errors cannot be put in their place."""
+def _refuse_misread(path: Path) -> None:
+    """ODS says only by repetition where a cell is, so that its errors and merged cells cannot be put in their place."""
     if path.suffix.lower() == ".ods" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            count = archive.read("content.xml").count(b'calcext:value-type="error"')
-        if count:
-            raise ValueError(f"{count} formula(s) in it failed, such as #N/A, and would read as blank: correct them")
+            content = archive.read("content.xml")
+        if failed := content.count(b'calcext:value-type="error"'):
+            raise ValueError(f"{failed} formula(s) in it failed, such as #N/A, and would read as blank: correct them")
+        if merged := len(MERGED.findall(content)):
+            raise ValueError(
+                f"{merged} cell(s) in it are merged over several rows, and would be blank in all but the first: split "
+                "and fill them"
+            )
 
 
 def _failed(path: Path, sheet: str) -> Iterator[tuple[int, int, str]]:

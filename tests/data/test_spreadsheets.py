@@ -134,13 +134,36 @@ def test_rows_of_images_in_other_folders(root: Path) -> None:
         read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
 
 
-def test_formulas_that_failed_in_ods_are_refused(root: Path) -> None:
-    cell = '<table:table-cell office:value-type="string" office:string-value="" calcext:value-type="error">'
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('office:string-value="" calcext:value-type="error"', r"1 formula\(s\) in it failed, such as #N/A"),
+        (
+            'table:number-columns-spanned="1" table:number-rows-spanned="12"',
+            r"1 cell\(s\) in it are merged over several",
+        ),
+    ],
+)
+def test_what_reads_as_blank_in_ods_is_refused(root: Path, cell: str, message: str) -> None:
+    cells = f'<table:table-cell table:number-rows-spanned="1"/><table:table-cell {cell}/>'
     with zipfile.ZipFile(root / "own.ods", "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        archive.writestr("content.xml", f"<office:document-content>{cell}")
-    with pytest.raises(InputError, match=r"own.ods cannot be read \(1 formula\(s\) in it failed, such as #N/A"):
+        archive.writestr("content.xml", f"<office:document-content>{cells}")
+    with pytest.raises(InputError, match=rf"own.ods cannot be read \({message}"):
         read_cells(root / "own.ods")
+
+
+def test_cells_that_are_merged_over_rows_are_said_of_each(root: Path) -> None:
+    merged = b'<mergeCells><mergeCell ref="B3:B5"/><mergeCell ref="C1:C2"/></mergeCells><pageMargins'
+    with zipfile.ZipFile(EXPORTS / "cases.xlsx") as old, zipfile.ZipFile(root / "own.xlsx", "w") as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b"<pageMargins", merged)
+            for row in (4, 5):
+                content = content.replace(f'<c r="B{row}" t="n"><v>3</v></c>'.encode(), b"")
+            new.writestr(name, content)
+    cells = read_cells(root / "own.xlsx", "Befunde")
+    assert cells["Patient"].tolist() == ["1", "2", "2", "2", "4", "5", "6"]
+    assert cells["Befund"].tolist()[0] == "kein Herd"
 
 
 @pytest.mark.parametrize("name", ["own.xls", "own.XLSB"])
