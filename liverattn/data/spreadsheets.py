@@ -24,7 +24,7 @@ FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error
     rb"""<(?:\w+:)?v>([^<]*)<""",
     re.DOTALL,
 )
-
+SEPARATOR = re.compile(r'"?sep=([^\n"])"?\n')  # of CSV, in a first line that spreadsheets take for no row
 MERGED = re.compile(rb'table:number-rows-spanned="(?!1")')
 
 
@@ -32,9 +32,9 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
     """Read a table's cells as text.
 
     CSV in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs (a spreadsheet's language
-    decides), or a workbook (XLSX, ODS). Rows without any content are passed over. Formulas that failed in XLSX are
-    their error, such as ``#N/A``, not blank: blank means something. A cell that is merged over several rows is said of
-    each of them. In ODS both are refused.
+    decides, or a first line ``sep=;``), or a workbook (XLSX, ODS). Rows without any content are passed over. Formulas
+    that failed in XLSX are their error, such as ``#N/A``, not blank: blank means something. A cell that is merged over
+    several rows is said of each of them. In ODS both are refused.
 
     Args:
         path: The file.
@@ -45,8 +45,8 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
         a spreadsheet shows. Blank cells are empty strings.
 
     Raises:
-        InputError: Absent, unreadable, XLS or XLSB, no header, a column that occurs twice, or a row with more cells than
-            the header.
+        InputError: Absent, unreadable, XLS or XLSB, no header, a column that occurs twice, or a row with more cells
+            than the header.
     """
     if not path.exists():
         raise InputError(f"The table {path} does not exist. Correct its path.")
@@ -61,7 +61,9 @@ def read_cells(path: Path, sheet: str | None = None) -> pd.DataFrame:
 def _csv_rows(path: Path) -> list[list[str]]:
     try:
         content = path.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=content.partition("\n")[0].count)
+        told = SEPARATOR.match(content)
+        content = content[told.end() :] if told else content
+        separator = told[1] if told else max(",;\t", key=content.partition("\n")[0].count)
         lines = io.StringIO(content, newline="")
         return list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
     except (OSError, ValueError, csv.Error) as error:

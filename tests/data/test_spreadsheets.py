@@ -58,6 +58,13 @@ def test_other_words_other_separators_and_decimal_commas(root: Path) -> None:
     assert table.at[2, "boxes"] is None
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"'])
+def test_a_first_line_with_the_separator_is_no_row(root: Path, first: str) -> None:
+    (root / "own.csv").write_text(f"{first}\r\npath;lesion;a, b, c, d\r\na;1;\r\nzz;0;\r\n")
+    with pytest.raises(InputListError, match="row 3: 'zz' is not among the images"):
+        read(root / "own.csv", root, {"path": "path", "lesion": "lesion"})
+
+
 def test_boxes_as_edges_and_as_lists(root: Path) -> None:
     (root / "own.csv").write_text('path,lesion,l,t,r,b,more\na,1,1,2,3,4,"[[5, 6, 7, 8]]"\na,1,9,9,12,12,\n')
     columns = {"path": "path", "lesion": "lesion", "x0": "l", "y0": "t", "x1": "r", "y1": "b", "boxes": "more"}
