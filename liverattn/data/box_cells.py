@@ -17,7 +17,7 @@ def parse_boxes(text: str) -> NDArray[np.float64]:
         text: JSON ``[[x0, y0, x1, y1], ...]`` in original pixels, half-open.
 
     Returns:
-        (N, 4) float64, N >= 1.
+        (N, 4) float64, N >= 1; a box that is there twice counts once.
 
     Raises:
         ValueError: Not JSON, no boxes, or any box not four finite numbers, inverted, empty or negative (all are named).
@@ -34,7 +34,7 @@ def parse_boxes(text: str) -> NDArray[np.float64]:
     problems = [problem for box in boxes if (problem := _edge_problem(box)) is not None]
     if problems:
         raise ValueError("; ".join(problems))
-    return np.asarray(boxes, dtype=np.float64)
+    return np.asarray(list(dict.fromkeys(map(tuple, boxes))), dtype=np.float64)
 
 
 def _edge_problem(box: Any) -> str | None:

@@ -193,9 +193,12 @@ class _Cases:
             if not all(self.classes.knows(said) for said in _names(image)):
                 return None  # said already
             whole = [meaning for said in image.names if (meaning := self.classes[said]) is not None]
-            kept = [region for region in image.regions if self.classes[region.name] is not None]
-            case = judge(whole, [meaning for region in kept if (meaning := self.classes[region.name]) is not None])
-            boxes = self._boxes(path, image, [region.edges for region in kept]) if case.lesion else []
+            places: dict[Edges, list[Meaning]] = {}  # one region may have several names
+            for region in image.regions:
+                if (meaning := self.classes[region.name]) is not None:
+                    places.setdefault(region.edges, []).append(meaning)
+            case = judge(whole, [judge(said, []) for said in places.values()])
+            boxes = self._boxes(path, image, list(places)) if case.lesion else []
         except ImageError:
             case, boxes = Meaning(0), []  # the manifest's check names the image
         except ValueError as error:
