@@ -87,8 +87,8 @@ def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
             if row < len(rows) and column < len(rows[row]):
                 rows[row][column] = error
         for (top, column), (bottom, _) in found.merged_cell_ranges or ():
-            for row in rows[top + 1 : bottom + 1] if top else ():  # none of the header
-                row[column] = rows[top][column]
+            for cells in rows[top + 1 : bottom + 1] if top else ():  # none of the header
+                cells[column : column + 1] = rows[top][column : column + 1]  # nothing beyond the last column
         return rows
     except (CalamineError, OSError, ValueError, KeyError, DefusedXmlException, ParseError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):

@@ -320,6 +320,17 @@ def test_coco_categories_of_one_number(read: Reader, root: Path) -> None:
         read("coco", "annotations=own.json")
 
 
+def test_coco_regions_at_one_place_are_one(read: Reader, root: Path) -> None:
+    coco(root, bbox=[5, 5, 9, 9])
+    document = json.loads((root / "own.json").read_text())
+    document["categories"].append({"id": 2, "name": "benign"})
+    document["annotations"] += [{**document["annotations"][0], "category_id": i} for i in (1, 2)]
+    (root / "own.json").write_text(json.dumps(document))
+    table = read("coco", "annotations=own.json").table
+    np.testing.assert_array_equal(table.at[0, "boxes"], [[5, 5, 14, 14]])
+    assert table["type"].tolist() == ["cyst"]
+
+
 def test_coco_polygons_rotation_and_the_rim(read: Reader, root: Path) -> None:
     coco(root, segmentation=[[10, 5, 20, 5, 20, 15], [30, 30, 31, 40]])
     np.testing.assert_array_equal(read("coco", "annotations=own.json").table.at[0, "boxes"], [[10, 5, 31, 40]])
@@ -631,6 +642,39 @@ def test_labelstudio_minimal_tasks_that_nobody_annotated(read: Reader, root: Pat
     manifest = read("labelstudio", "annotations=own.json", "unlisted=ignore")
     assert manifest.table["path"].tolist() == ["b.png", "c.png"]
     assert manifest.warnings == ("1 image(s) that nobody has annotated yet are left out",)
+
+
+def test_labelstudio_minimal_of_several_annotators(read: Reader, root: Path) -> None:
+    tasks = [{"image": "a.png", "annotation_id": i, "choice": "cyst"} for i in (1, 2)]
+    (root / "own.json").write_text(json.dumps(tasks))
+    with pytest.raises(InputListError) as caught:
+        read("labelstudio", "annotations=own.json")
+    (problem,) = caught.value.problems
+    assert "task [1] is another annotation of 'a.png', and JSON-MIN does not say which one counts: export" in problem
+
+
+def test_labelstudio_regions_with_several_labels(read: Reader, root: Path) -> None:
+    place = {"x": 50, "y": 50, "width": 25, "height": 12.5}
+
+    def table(*labels: str, **size: int) -> pd.DataFrame:
+        region = {"type": "rectanglelabels", "value": {**place, "rectanglelabels": labels}, **size}
+        (root / "own.json").write_text(
+            json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": [region]}]}])
+        )
+        return read("labelstudio", "annotations=own.json", "unlisted=ignore").table
+
+    size = {"original_width": 64, "original_height": 48}
+    for labels in (("cyst", "benign"), ("lesion", "cyst")):
+        (row,) = table(*labels, **size).to_dict("records")
+        assert (row["malignant"], row["type"]) == (0, "cyst")
+        np.testing.assert_allclose(row["boxes"], [[32, 24, 48, 30]])
+    for labels, message in {("cyst", "hcc"): "malignant at once", ("none", "cyst"): "has a lesion at once"}.items():
+        with pytest.raises(InputListError, match=message):
+            table(*labels, **size)
+    with pytest.raises(
+        InputListError, match=r"task \[0\] holds a rectangle without original_width and original_height"
+    ):
+        table("cyst")
 
 
 def test_labelstudio_images_behind_signed_addresses(read: Reader, root: Path) -> None:

@@ -66,7 +66,8 @@ def test_a_first_line_with_the_separator_is_no_row(root: Path, first: str) -> No
 
 
 def test_boxes_as_edges_and_as_lists(root: Path) -> None:
-    (root / "own.csv").write_text('path,lesion,l,t,r,b,more\na,1,1,2,3,4,"[[5, 6, 7, 8]]"\na,1,9,9,12,12,\n')
+    rows = ['a,1,1,2,3,4,"[[5, 6, 7, 8]]"', "a,1,9,9,12,12,", "a,1,1,2,3,4,"]
+    (root / "own.csv").write_text("\n".join(["path,lesion,l,t,r,b,more", *rows]))
     columns = {"path": "path", "lesion": "lesion", "x0": "l", "y0": "t", "x1": "r", "y1": "b", "boxes": "more"}
     boxes = read(root / "own.csv", root, columns).table.at[0, "boxes"]
     np.testing.assert_array_equal(boxes, [[5, 6, 7, 8], [1, 2, 3, 4], [9, 9, 12, 12]])
@@ -161,7 +162,9 @@ def test_what_reads_as_blank_in_ods_is_refused(root: Path, cell: str, message: s
 
 
 def test_cells_that_are_merged_over_rows_are_said_of_each(root: Path) -> None:
-    merged = b'<mergeCells><mergeCell ref="B3:B5"/><mergeCell ref="C1:C2"/></mergeCells><pageMargins'
+    merged = (
+        b'<mergeCells><mergeCell ref="B3:B5"/><mergeCell ref="C1:C2"/><mergeCell ref="X3:Z9"/></mergeCells><pageMargins'
+    )
     with zipfile.ZipFile(EXPORTS / "cases.xlsx") as old, zipfile.ZipFile(root / "own.xlsx", "w") as new:
         for name in old.namelist():
             content = old.read(name).replace(b"<pageMargins", merged)

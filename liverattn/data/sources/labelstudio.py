@@ -172,6 +172,7 @@ class _Minimal:
     """
 
     def __init__(self, tasks: Sequence[_Task], classes: ClassTable) -> None:
+        self.files: set[str] = set()
         said = [(key, value) for task in tasks for key, value in task.said()]
         self.choices = {"choice"} | {key for key, value in said if isinstance(value, str) and classes.knows(value)}
         self.unmarked = _Unmarked(
@@ -181,8 +182,14 @@ class _Minimal:
         )
 
     def annotated(self, task: _Task, findings: Findings) -> AnnotatedImage:
+        file = task.file()
+        if file in self.files:
+            raise ValueError(
+                f"is another annotation of {file!r}, and JSON-MIN does not say which one counts: export JSON instead"
+            )
+        self.files.add(file)
         if "annotation_id" in task.fields() and task.fields()["annotation_id"] is None:
-            return AnnotatedImage(task.file(), reviewed=False)
+            return AnnotatedImage(file, reviewed=False)
         regions, names, unknown = [], [], {}
         for key, value in task.said():
             if isinstance(value, dict) and "choices" in value:
@@ -194,7 +201,7 @@ class _Minimal:
             elif value and isinstance(value, str | dict | list) and not _is_image(value):
                 unknown[key] = repr(value)[:LONGEST_SHOWN]
         self.unmarked.count(bool(regions or names), unknown)
-        return replace(_image(task.file(), regions, names, findings), patient=task.patient())
+        return replace(_image(file, regions, names, findings), patient=task.patient())
 
 
 def _path(address: str) -> str:
@@ -230,15 +237,8 @@ def _minimal(value: Mapping[str, Any], key: str) -> _Result:
     region = read_part(value, _MinimalRegion, key)
     # JSON-MIN has no identifiers: what two controls have at one place is the shape and the class of one region.
     place = region.model_dump_json(include={"x", "y", "width", "height", "radiusX", "radiusY", "rotation", "points"})
-    width, height = region.original_width, region.original_height
-    return _Result(
-        type=_kind(value),
-        id=place,
-        value=region,
-        original_width=width,
-        original_height=height,
-        image_rotation=region.image_rotation,
-    )
+    size = region.model_dump(include={"original_width", "original_height", "image_rotation"})
+    return _Result.model_validate({**size, "type": _kind(value), "id": place, "value": region})
 
 
 def _kind(region: Mapping[str, Any]) -> str:
@@ -252,7 +252,11 @@ def _image(file: str, results: Sequence[_Result], said: Sequence[str], findings:
     names = _names_by_region(results)
     for result in results:
         kind = result.type.removesuffix("labels")
-        if kind in AREAS and result.original_width is not None and result.original_height is not None:
+        if kind in AREAS:
+            if result.original_width is None or result.original_height is None:
+                raise ValueError(
+                    f"holds a {kind} without original_width and original_height: save it anew in the tool, export again"
+                )
             size = (result.original_width, result.original_height)
             if result.image_rotation % 360:
                 raise ValueError(
