@@ -162,6 +162,22 @@ def test_masks_without_the_value_of_a_lesion(read: Reader, root: Path) -> None:
         read("masks", "value=2", "unlisted=ignore")
 
 
+def test_masks_of_more_lesions_than_labels_are_expected(read: Reader, root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    for i in range(20):
+        x, y = 2 + 6 * (i % 10), 5 + 20 * (i // 10)
+        mask[y : y + 5, x : x + 5] = i + 1
+    Image.fromarray(mask).save(root / "a_mask.png")
+    with pytest.raises(InputListError, match=r"a_mask.png: has the values 0, 1, .*, 15, \.\.\.: say which one"):
+        read("masks", "unlisted=ignore")
+    Image.fromarray(mask.clip(0, 1)).save(root / "a_mask.png")
+    assert len(read("masks", "unlisted=ignore").table.at[0, "boxes"]) == 20
+    square = np.zeros((48, 64), np.uint8)
+    square[10:30, 10:40] = 255
+    Image.fromarray(cv2.GaussianBlur(square, (0, 0), 2)).save(root / "a_mask.png")
+    np.testing.assert_array_equal(read("masks", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 40, 30]])
+
+
 def test_masks_in_a_folder_of_their_own(read: Reader, root: Path) -> None:
     (root / "masks").mkdir()
     mask = np.zeros((48, 64), np.uint8)

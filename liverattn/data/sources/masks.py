@@ -22,6 +22,8 @@ SPECK = 16  # pixels: a smaller component is compression noise or a slip of the 
 SPECKS = f"speck(s) of fewer than {SPECK} pixels in masks were passed over"
 FEW = 16  # values: as many a lossless mask of several labels may have, but a JPEG of a binary one has more
 
+RIM = 0.1  # of the largest value: as far from black and white a JPEG of a binary mask may have flat areas
+
 
 @dataclass(frozen=True, kw_only=True)
 class MasksSource(ImportedSource):
@@ -133,9 +135,25 @@ def _lesion(pixels: NDArray[Any], value: int | None) -> NDArray[np.bool_]:
     if value is not None:
         return np.asarray(pixels == value)
     values = np.unique(pixels)
-    if 2 < len(values) <= FEW:
-        raise ImageError(f"has the values {', '.join(map(str, values))}: say which one is a lesion with data.value=")
-    return np.asarray(pixels > max(int(values.max()), 1) / 2)
+    largest = max(int(values.max()), 1)
+    between = values[1:-1]
+    if len(values) > FEW:
+        values = _of_areas(pixels)
+        between = values[(values > RIM * largest) & (values < (1 - RIM) * largest)]
+    if len(between):
+        more = ", ..." if len(values) > FEW else ""
+        raise ImageError(
+            f"has the values {', '.join(map(str, values[:FEW]))}{more}: say which one is a lesion with data.value=, or "
+            "give all lesions the same"
+        )
+    return np.asarray(pixels > largest / 2)
+
+
+def _of_areas(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The values that fill 3x3 pixels anywhere, unlike those of blurred edges."""
+    corners = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3))
+    inner = pixels[1:-1, 1:-1]
+    return np.unique(inner[(corners == inner[..., None, None]).all(axis=(2, 3))])
 
 
 def _folder_name(path: str, classes: ClassTable) -> tuple[str, ...]:
