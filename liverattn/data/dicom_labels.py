@@ -22,7 +22,8 @@ def read_labels(path: Path, windows: Mapping[str, Window | None]) -> tuple[dict[
         windows: By file, relative to the root: what is left of its frames, in their pixels; None: it is left out.
 
     Returns:
-        By file the cells of :data:`LABELS`, boxes in the pixels of what is left; and warnings.
+        By file the cells of :data:`LABELS` that the table has columns for, boxes in the pixels of what is left; and
+        warnings.
 
     Raises:
         InputError: Not such a table, or rows that do not fit the files or each other (all of them are listed).
@@ -55,7 +56,9 @@ def cell(row: Mapping[Any, Any], column: str) -> str | None:
 
 
 def _joined(rows: Sequence[Mapping[Any, Any]], window: Window) -> Labels:
-    joined = {column: _same(column, rows) for column in LABELS if column != "boxes"}
+    joined = {column: _same(column, rows) for column in LABELS if column in rows[0] and column != "boxes"}
+    if "boxes" not in rows[0]:
+        return joined
     boxes = [box for row in rows for box in _boxes(cell(row, "boxes"), window)]
     return {**joined, "boxes": json.dumps(boxes) if boxes else None}
 

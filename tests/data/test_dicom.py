@@ -277,6 +277,27 @@ def test_rows_of_one_file_are_joined(save: Saver, tmp_path: Path) -> None:
     )
 
 
+def test_boxes_of_a_file_are_not_those_of_all_its_frames(save: Saver, tmp_path: Path) -> None:
+    save("loop.dcm", noise(3, 32, 40), NumberOfFrames=3)
+    save("still.dcm", noise(32, 40))
+    rows = ['loop.dcm,1,,,"[[1, 2, 9, 9]]"', 'still.dcm,1,,,"[[1, 2, 9, 9]]"']
+    with pytest.raises(InputListError, match=r"each of these the same:\n  - loop.dcm: 3 frames\nTake data\.frames="):
+        labeled(tmp_path, *rows, frames="all")
+    assert len(labeled(tmp_path, *rows)) == 2
+    assert len(labeled(tmp_path, "loop.dcm,1,,,", rows[1], frames="all")) == 4
+
+
+def test_labels_without_boxes_keep_those_that_a_person_drew(save: Saver, tmp_path: Path) -> None:
+    save("a.dcm", noise(32, 40))
+    labeled(tmp_path, "a.dcm,1", header="file,lesion")
+    (table,) = (tmp_path / "out").rglob("cases.csv")
+    pd.read_csv(table, dtype=object).assign(boxes="[[1, 2, 9, 9]]").to_csv(table, index=False)
+    for _ in range(2):
+        manifest = labeled(tmp_path, "a.dcm,1,cyst", header="file,lesion,type")
+        assert manifest.table.at[0, "boxes"].tolist() == [[1, 2, 9, 9]]
+    assert labeled(tmp_path, "a.dcm,1,,cyst,").table.at[0, "boxes"] is None
+
+
 def test_boxes_outside_the_region_are_told_as_they_were_written(save: Saver, tmp_path: Path) -> None:
     save("a.dcm", noise(32, 40), SequenceOfUltrasoundRegions=[region(4, 2, 35, 29)])
     save("b.dcm", noise(32, 40))

@@ -41,8 +41,9 @@ class DicomSource:
         folder: Where converted images and their table go, one folder per ``root`` and ``frames`` below it.
         frames: Of multi-frame files: ``first``, ``middle`` or ``all`` (which share their patient).
         labels: Table with the columns ``file`` (relative to ``root``), ``lesion``, and any of ``malignant``, ``type``,
-            ``boxes`` (in the pixels of the DICOM frame), ``site``, one row per file or per box; None: the column
-            ``lesion`` of the converted images' own table, which a person fills in.
+            ``boxes`` (in the pixels of the DICOM frame; not for ``all`` of several frames), ``site``, one row per file
+            or per box. What it has no column for, and with None everything, is said by the converted images' own table,
+            which a person fills in.
     """
 
     root: str
@@ -67,6 +68,7 @@ class DicomSource:
         rows = self._rows({name: path for name, path in files.items() if name not in out}, root, folder, counted)
         labels, warnings = self._labels({row["file"]: row["window"] for row in rows} | dict.fromkeys(out))
         table, absent = folder / "cases.csv", folder / "absent.csv"
+        _refuse_shared(labels, Counter(row["file"] for row in rows), table)
         known = _known(table, absent)
         cases = _with_labels(rows, labels, known)
         gone = known[~known["image_id"].isin(cases["image_id"])]
@@ -125,6 +127,20 @@ class DicomSource:
                 "file": name,
                 "window": file.window or (0, 0, file.header.Columns, file.header.Rows),
             }
+
+
+def _refuse_shared(labels: Mapping[str, Labels], frames: Mapping[str, int], table: Path) -> None:
+    """The liver moves with every breath, so that boxes of one frame are wrong on others."""
+    shared = [
+        f"{file}: {frames[file]} frames" for file in frames if frames[file] > 1 and labels.get(file, {}).get("boxes")
+    ]
+    if shared:
+        raise InputListError(
+            "data.labels has boxes for files of several frames, and data.frames=all would give each of these the same",
+            shared,
+            "Take data.frames=first or middle, or clear these boxes, run again and draw those of each frame: "
+            f"python -m liverattn.annotate {option('data.manifest', table)}",
+        )
 
 
 def _files(root: Path) -> list[Path]:
@@ -193,7 +209,7 @@ def _with_labels(rows: list[dict[str, Any]], labels: Mapping[str, Labels], known
     filled = []
     for row in rows:
         old = before.get(row["image_id"], {})
-        said = labels.get(row["file"]) or {column: cell(old, column) for column in LABELS}
+        said = {column: cell(old, column) for column in LABELS} | labels.get(row["file"], {})
         filled.append({column: row.get(column) for column in COLUMNS} | said | {name: cell(old, name) for name in own})
     return pd.DataFrame(filled, columns=[*COLUMNS, *own], dtype=object)
 
