@@ -15,8 +15,8 @@ from python_calamine import CalamineError, CalamineWorkbook
 from liverattn.errors import InputError, InputListError
 
 FIRST_ROW = 2  # of a spreadsheet: the header is row 1
-WORKBOOKS = {".xlsx", ".xlsm", ".ods"}
 OLD_WORKBOOKS = {".xls", ".xlt", ".xlsb"}  # formulas that failed could not be told from blank cells there
+WORKBOOKS = {".xlsx", ".xlsm", ".ods", *OLD_WORKBOOKS}
 LARGEST_WORKBOOK = 500_000_000  # bytes unpacked
 MOST_CELLS = 50_000_000
 FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error, such as #N/A

@@ -336,6 +336,31 @@ def test_coco_categories_of_one_number(read: Reader, root: Path) -> None:
         read("coco", "annotations=own.json")
 
 
+def test_coco_without_boxes_has_outlines(read: Reader, root: Path) -> None:
+    coco(root, bbox=None, segmentation=[[10, 5, 20, 5, 20, 15]])
+    np.testing.assert_array_equal(read("coco", "annotations=own.json").table.at[0, "boxes"], [[10, 5, 20, 15]])
+    coco(root, bbox=[5, 5, 9, 9], segmentation=None)
+    np.testing.assert_array_equal(read("coco", "annotations=own.json").table.at[0, "boxes"], [[5, 5, 14, 14]])
+    coco(root, bbox=None, segmentation=None)
+    with pytest.raises(InputListError, match=r"annotations\[0\] has neither a bbox nor polygons"):
+        read("coco", "annotations=own.json")
+
+
+def test_coco_of_roboflows_splits(read: Reader, root: Path) -> None:
+    for i, split in enumerate(("train", "valid", "test")):
+        (root / split).mkdir()
+        shutil.copy(root / "a.png", root / split / "a.jfif")
+        coco(root / split, bbox=[5 + i, 5, 9, 9])
+        text = (root / split / "own.json").read_text().replace("a.png", "a.jfif")
+        (root / split / "_annotations.coco.json").write_text(text)
+        (root / split / "own.json").unlink()
+    for options in ((), (f"root={root / 'valid'}",)):
+        table = read("coco", "unlisted=ignore", *options).table
+        found = {path: boxes[0][0] for path, boxes in zip(table["path"], table["boxes"], strict=True)}
+        expected = {"test/a.jfif": 7, "train/a.jfif": 5, "valid/a.jfif": 6} if not options else {"a.jfif": 6}
+        assert found == expected
+
+
 def test_coco_regions_at_one_place_are_one(read: Reader, root: Path) -> None:
     coco(root, bbox=[5, 5, 9, 9])
     document = json.loads((root / "own.json").read_text())

@@ -14,6 +14,7 @@ from liverattn.data.image_files import ImageFiles
 from liverattn.data.importing import ROTATED, ImportedSource
 
 Identifier = int | str
+ROBOFLOW = "_annotations.coco.json"
 
 
 class _Image(Part):
@@ -37,8 +38,8 @@ class _Attributes(Part):
 class _Annotation(Part):
     image_id: Identifier
     category_id: Identifier
-    bbox: tuple[float, float, float, float] | tuple[()] = ()
-    segmentation: list[list[float]] | dict[str, object] = Field(default_factory=list)
+    bbox: tuple[float, float, float, float] | tuple[()] | None = None
+    segmentation: list[list[float]] | dict[str, object] | None = Field(default_factory=list)
     attributes: _Attributes = _Attributes()  # CVAT writes the angle of a turned box there, beside the upright box
 
     def edges(self) -> Edges:
@@ -58,12 +59,15 @@ class _Export(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class CocoSource(ImportedSource):
-    """Cases from COCO's object detection format, as most tools export it; several files are joined."""
+    """Cases from COCO's object detection format, as most tools export it; several files are joined.
+
+    Roboflow's has one in each of the folders train, valid and test, beside the images.
+    """
 
     def read(self, root: Path, images: ImageFiles, findings: Findings) -> Iterator[AnnotatedImage]:
         """See :meth:`ImportedSource.read`."""
         classes = ClassTable(self.classes)
-        for path in self.exports(root, "*.json", "annotations/*.json"):
+        for path in self.exports(root, "*.json", "annotations/*.json", f"*/{ROBOFLOW}"):
             export = read_json(path, _Export, findings)
             if export is not None:
                 yield from _annotated(export, path, classes, findings)
@@ -72,7 +76,8 @@ class CocoSource(ImportedSource):
 def _annotated(export: _Export, path: Path, classes: ClassTable, findings: Findings) -> Iterator[AnnotatedImage]:
     names = {category.id: category.name for category in export.categories}
     regions: dict[Identifier, list[Region]] = {image.id: [] for image in export.images}
-    files = {image.id: image.file_name for image in export.images}
+    folder = f"{path.parent}/" if path.name == ROBOFLOW else ""
+    files = {image.id: folder + image.file_name for image in export.images}
     if len(regions) < len(export.images):
         findings.errors.append(f"{path}: several images have the same id")
     called = {(category.id, category.name) for category in export.categories}
@@ -88,7 +93,7 @@ def _annotated(export: _Export, path: Path, classes: ClassTable, findings: Findi
             findings.refuse(files[annotation.image_id], f"{path}: annotations[{i}] {error}")
     for image in export.images:
         size = None if image.width is None or image.height is None else (image.width, image.height)
-        yield AnnotatedImage(image.file_name, tuple(regions[image.id]), size=size, patient=image.patient_id)
+        yield AnnotatedImage(files[image.id], tuple(regions[image.id]), size=size, patient=image.patient_id)
 
 
 def _twice(called: Iterable[tuple[Identifier, str]]) -> str:
