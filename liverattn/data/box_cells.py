@@ -20,7 +20,8 @@ def parse_boxes(text: str) -> NDArray[np.float64]:
         (N, 4) float64, N >= 1; a box that is there twice counts once.
 
     Raises:
-        ValueError: Not JSON, no boxes, or any box not four finite numbers, inverted, empty or negative (all are named).
+        ValueError: Not JSON, no boxes, or any box not four finite numbers, inverted, empty, negative or within the
+            first pixel (all are named).
     """
     try:
         # Whole numbers as floats, too: an absurdly long one becomes infinite instead of overflowing later.
@@ -45,6 +46,8 @@ def _edge_problem(box: Any) -> str | None:
         return f"box {box} is empty or inverted: x0 < x1 and y0 < y1 must hold"
     if x0 < 0 or y0 < 0:
         return f"box {box} begins outside the image: edges must be >= 0"
+    if x1 <= 1 and y1 <= 1:
+        return f"box {box} lies within the first pixel: give edges in pixels, not in shares of the image's size"
     return None
 
 

@@ -24,6 +24,7 @@ from liverattn.data.box_cells import box_problem, parse_boxes, shortened
 from liverattn.data.exclusion import left_out, or_exclude
 from liverattn.data.image_files import stays_inside
 from liverattn.data.images import ImageError, image_size
+from liverattn.data.patients import patient_warnings, spelled
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, InputListError
 from liverattn.files import replacing
@@ -199,6 +200,8 @@ def check_manifest(
         raise InputError(f"{name} has no rows. Add one row per image.")
     text = _as_text(table)
     text = text[~text["image_id"].isin(left_out(text["image_id"]))]
+    doubts = patient_warnings(text["image_id"].tolist(), text["patient_id"].tolist())
+    text["patient_id"] = text["patient_id"].where(text["patient_id"].notna(), text["image_id"])
     violations = _violations(text)
     for row, file, cell in zip(text.index, text["path"], text["boxes"], strict=True):
         violation = _file_violation(root, file, cell, opened=open_images)
@@ -211,7 +214,8 @@ def check_manifest(
         remedy = f"Correct these rows and run again{or_exclude(named)}."
         raise InputListError(f"{name}: {len(problems)} problem(s)", problems, remedy)
     unused = ", ".join(str(column) for column in table.columns if column not in text)
-    heard = [*warnings, f"{name}: column(s) not used: {unused}"] if unused else warnings
+    heard = [*warnings, *(f"{name}: {doubt}" for doubt in doubts)]
+    heard += [f"{name}: column(s) not used: {unused}"] if unused else []
     return Manifest(_converted(text.reset_index(drop=True)), root, tuple(heard), tuple(notes))
 
 
@@ -220,7 +224,7 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     cells = {column: [_trimmed(cell) for cell in table.get(column, absent)] for column in (*REQUIRED, *OPTIONAL)}
     for column in ("lesion", "malignant"):  # pandas writes whole numbers so where a column has blanks
         cells[column] = [{"0.0": "0", "1.0": "1"}.get(str(cell), cell) for cell in cells[column]]
-    cells["patient_id"] = [own or case for own, case in zip(cells["patient_id"], cells["image_id"], strict=True)]
+    cells["patient_id"] = [spelled(patient) for patient in cells["patient_id"]]
     return pd.DataFrame(cells, index=table.index, dtype=object)
 
 

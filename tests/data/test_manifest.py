@@ -37,7 +37,7 @@ def test_all_columns_are_read_and_what_is_blank_is_filled_in(table: Write) -> No
     )
     manifest = read_manifest(path)
     read = manifest.table
-    assert (len(manifest), manifest.root, manifest.warnings) == (5, path.parent, ())
+    assert (len(manifest), manifest.root, len(manifest.warnings)) == (5, path.parent, 1)
     assert read["image_id"].tolist() == ["1", "2", "3", "4", "5"]
     assert read["patient_id"].tolist() == ["p1", "p1", "3", "4", "5"]
     assert read["lesion"].tolist() == [1, 1, 1, 1, 0]
@@ -168,9 +168,31 @@ def test_long_cells_are_cut_in_messages(table: Write) -> None:
     assert max(len(deep), len(wide)) < 300
 
 
+def test_patients_that_may_be_one(table: Callable[..., Path]) -> None:
+    patients = {
+        "a": "P1",
+        "b": "p1",
+        "c": "P1 ",
+        "d": "7",
+        "e": "007.0",
+        "f": "M\u00fcller",
+        "g": "Mu\u0308ller",
+        "h": "",
+    }
+    path = table(*(f"{name},{name}.png,{patient},0,,,," for name, patient in patients.items()))
+    manifest = read_manifest(path)
+    assert manifest.table["patient_id"].nunique() == 6
+    assert manifest.table["patient_id"].tolist()[-2:] == ["M\u00fcller", "h"]
+    blank, alike = manifest.warnings
+    assert "1 image(s) of 8 have no patient_id, and each counts as a patient of its own" in blank and "(h)" in blank
+    assert "2 patient_id(s) are spelled in several ways" in alike and "(a and b, d and e)" in alike
+    assert read_manifest(table("a,a.png,,0,,,,", "b,b.png,,0,,,,")).warnings == ()
+    assert read_manifest(table("a,a.png,1,0,,,,", "b,b.png,11,0,,,,", "c,c.png,10,0,,,,")).warnings == ()
+
+
 edges = st.floats(0, 1e4) | st.integers(0, 10_000)
 boxes = st.lists(
-    st.tuples(edges, edges, edges, edges).filter(lambda box: box[0] < box[2] and box[1] < box[3]),
+    st.tuples(edges, edges, edges, edges).filter(lambda box: box[0] < box[2] > 1 and box[1] < box[3]),
     min_size=1,
     max_size=4,
 )

@@ -1,0 +1,49 @@
+"""Names of patients: what could have one patient on both sides of a split."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+FEW = 5  # shown in a warning
+
+
+def spelled(patient: str | None) -> str | None:
+    """A name in one spelling where a letter with a mark has two (macOS writes names of files in the other)."""
+    return None if patient is None else unicodedata.normalize("NFC", patient)
+
+
+def patient_warnings(images: Sequence[str | None], patients: Sequence[str | None]) -> Iterator[str]:
+    """What is doubtful in the names of patients as they were given; images stand for them, since they are no secret.
+
+    Args:
+        images: Their image_ids.
+        patients: Of each image; None: blank, so that it counts as a patient of its own.
+    """
+    blank = [image for image, patient in zip(images, patients, strict=True) if patient is None]
+    if 0 < len(blank) < len(images):
+        yield (
+            f"{len(blank)} image(s) of {len(images)} have no patient_id, and each counts as a patient of its own, so "
+            f"that others of that person may lie on the other side of a split ({_some(map(str, blank))})"
+        )
+    alike: dict[str, dict[str, str]] = {}
+    for image, patient in zip(images, patients, strict=True):
+        if patient is not None:
+            alike.setdefault(_folded(patient), {}).setdefault(patient, str(image))
+    doubtful = [" and ".join(first.values()) for first in alike.values() if len(first) > 1]
+    if doubtful:
+        yield (
+            f"{len(doubtful)} patient_id(s) are spelled in several ways (case, blanks, leading zeros), and each counts "
+            f"as another patient ({_some(doubtful)})"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = [*islice(names, FEW + 1)]
+    return ", ".join([*shown[:FEW], *(["..."] if len(shown) > FEW else [])])
+
+
+def _folded(patient: str) -> str:
+    """Without regard to case, blanks, leading zeros, and the .0 of numbers that were fractions in between."""
+    text = "".join(unicodedata.normalize("NFKC", patient).casefold().split())
+    return re.sub(r"0*(\d+)", r"\1", text.removesuffix(".0"))
