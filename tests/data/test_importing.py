@@ -178,6 +178,20 @@ def test_masks_of_more_lesions_than_labels_are_expected(read: Reader, root: Path
     np.testing.assert_array_equal(read("masks", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 40, 30]])
 
 
+def test_masks_that_cannot_be_meant(read: Reader, root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(255 - mask).save(root / "a_mask.png")
+    with pytest.raises(InputListError, match=r"a_mask\.png: marks all four corners: .* give data\.value=0"):
+        read("masks", "unlisted=ignore")
+    boxes = read("masks", "unlisted=ignore", "value=0").table.at[0, "boxes"]
+    np.testing.assert_array_equal(boxes, [[5, 5, 15, 15]])
+    (root / "a_mask.png").unlink()
+    Image.fromarray(mask).save(root / "a_mask.tif", save_all=True, append_images=[Image.fromarray(mask.T.copy())])
+    with pytest.raises(InputListError, match=r"a_mask\.tif: holds 2 pages: save each as a mask of its own"):
+        read("masks", "unlisted=ignore")
+
+
 def test_masks_in_a_folder_of_their_own(read: Reader, root: Path) -> None:
     (root / "masks").mkdir()
     mask = np.zeros((48, 64), np.uint8)

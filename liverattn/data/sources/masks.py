@@ -123,8 +123,11 @@ def _pixels(mask: Path, *, white: int) -> NDArray[Any]:
             # The values of a palette image are labels; its colors mean nothing.
             pixels = np.asarray(opened if opened.mode in ("P", "L", "1", "I", "I;16") else opened.convert("L"))
             alpha = np.asarray(opened.getchannel("A")) if "A" in opened.getbands() else None
+            pages = getattr(opened, "n_frames", 1)
     except Exception as error:  # Pillow lets nearly any kind through where pixels are damaged
         raise ImageError(f"the image data are damaged ({error})") from None
+    if pages > 1:
+        raise ImageError(f"holds {pages} pages: save each as a mask of its own, numbered _1, _2, ...")
     if alpha is not None and np.ptp(pixels) == 0 < np.ptp(alpha):
         raise ImageError("is of one color, and differs in transparency only: save it as a mask of black and white")
     return pixels * np.uint8(white) if pixels.dtype == bool else pixels
@@ -146,7 +149,10 @@ def _lesion(pixels: NDArray[Any], value: int | None) -> NDArray[np.bool_]:
             f"has the values {', '.join(map(str, values[:FEW]))}{more}: say which one is a lesion with data.value=, or "
             "give all lesions the same"
         )
-    return np.asarray(pixels > largest / 2)
+    inside = np.asarray(pixels > largest / 2)
+    if inside[:: len(inside) - 1, :: inside.shape[1] - 1].all() and not inside.all():
+        raise ImageError("marks all four corners: if black is what it marks, give data.value=0")
+    return inside
 
 
 def _of_areas(pixels: NDArray[Any]) -> NDArray[Any]:
