@@ -218,7 +218,7 @@ class _Cases:
     def _boxes(self, path: str, image: AnnotatedImage, edges: Sequence[Edges]) -> list[Edges]:
         size = image_size(self.root / path)
         if edges:
-            _refuse_turned(self.root / path)
+            refuse_turned(self.root / path)
         if image.size is not None and image.size != size:
             turned = " (by a quarter turn: save it upright)" if image.size == size[::-1] else ""
             raise ValueError(
@@ -248,7 +248,8 @@ class _Cases:
         return match[1]
 
 
-def _refuse_turned(path: Path) -> None:
+def refuse_turned(path: Path) -> None:
+    """Raise ValueError where an image that has boxes is turned by its EXIF orientation."""
     # A size tells only quarter turns, and shares of it not even these; tools differ in what they show.
     turn = orientation(path)
     if turn != 1:

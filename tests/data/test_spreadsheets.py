@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from liverattn.configuration import build
 from liverattn.data import spreadsheets
@@ -71,6 +72,38 @@ def test_boxes_as_edges_and_as_lists(root: Path) -> None:
     columns = {"path": "path", "lesion": "lesion", "x0": "l", "y0": "t", "x1": "r", "y1": "b", "boxes": "more"}
     boxes = read(root / "own.csv", root, columns).table.at[0, "boxes"]
     np.testing.assert_array_equal(boxes, [[5, 6, 7, 8], [1, 2, 3, 4], [9, 9, 12, 12]])
+
+
+def test_boxes_in_shares_and_with_separated_thousands_are_refused(root: Path) -> None:
+    columns = {"path": "path", "lesion": "lesion", "x0": "l", "y0": "t", "x1": "r", "y1": "b"}
+    for row, message in {
+        "a;1;0,2;0,3;0,5;0,6": r"box \[0\.2, 0\.3, 0\.5, 0\.6\] lies within the first pixel: give edges in pixels",
+        "a;1;1,024;2;1,100;40": r"row\(s\) 2 \(a\.png\): '1,024' may be 1024 or 1\.024: write one",
+    }.items():
+        (root / "own.csv").write_text(f"path;lesion;l;t;r;b\n{row}\n")
+        with pytest.raises(InputListError, match=message):
+            read(root / "own.csv", root, columns)
+
+
+def test_boxes_on_turned_images_are_refused(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (64, 48), 90).save(root / "a.png", exif=exif)
+    (root / "own.csv").write_text('path,lesion,boxes\na,1,"[[1, 2, 30, 40]]"\nb,0,\n')
+    columns = {name: name for name in ("path", "lesion", "boxes")}
+    with pytest.raises(InputListError, match=r"row\(s\) 2 \(a\.png\): is turned by its EXIF orientation \(6\)"):
+        read(root / "own.csv", root, columns)
+    (root / "own.csv").write_text("path,lesion,boxes\na,1,\nb,0,\n")
+    assert len(read(root / "own.csv", root, columns)) == 2
+
+
+def test_boxes_of_ignored_classes_are_no_lesions(root: Path) -> None:
+    rows = ['a,cyst,"[[1, 2, 9, 9]]"', 'a,liver,"[[0, 0, 60, 40]]"', 'b,liver,"[[0, 0, 60, 40]]"']
+    (root / "own.csv").write_text("\n".join(["path,kind,boxes", *rows]))
+    columns = {"path": "path", "class": "kind", "boxes": "boxes"}
+    table = read(root / "own.csv", root, columns, classes={"cyst": "cyst", "liver": "ignore"}).table
+    assert table["lesion"].tolist() == [1, 0]
+    np.testing.assert_array_equal(table.at[0, "boxes"], [[1, 2, 9, 9]])
 
 
 def test_what_cannot_be_translated_is_all_listed(root: Path) -> None:

@@ -1,6 +1,7 @@
 """A table with columns, values and rows of its own: CSV or XLSX, one row per image or per box."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from liverattn.data.box_cells import parse_boxes
 from liverattn.data.classes import ClassTable, Meaning, judge
 from liverattn.data.exclusion import left_out_among, or_exclude
 from liverattn.data.image_files import ImageFiles
+from liverattn.data.importing import refuse_turned
 from liverattn.data.manifest import OPTIONAL, REQUIRED, Manifest, check_manifest
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, InputListError
 
 EDGES = ("x0", "y0", "x1", "y1")
 SIZED = ("x0", "y0", "width", "height")
+GROUPED = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")  # a comma before thousands, or before three decimals
 MAPPED = (*REQUIRED, *OPTIONAL, "class", *EDGES, "width", "height")
 
 
@@ -56,7 +59,7 @@ class SpreadsheetSource:
         problems: list[str] = []
         found = _located(cells, ImageFiles(root), problems)
         out = left_out_among(_identifier(path, [row for _, row in numbered]) for path, numbered in found.items())
-        rows, broken = _joined(found, out, ClassTable(self.classes), problems)
+        rows, broken = _joined(found, root, out, ClassTable(self.classes), problems)
         if problems:
             remedy = f"Correct these rows, or data.columns, data.values and data.classes{or_exclude(broken)}."
             raise InputListError(f"{path}: {len(problems)} problem(s)", problems, remedy)
@@ -113,7 +116,11 @@ def _located(cells: pd.DataFrame, images: ImageFiles, problems: list[str]) -> di
 
 
 def _joined(
-    found: Mapping[str, Sequence[tuple[int, Row]]], out: frozenset[str], classes: ClassTable, problems: list[str]
+    found: Mapping[str, Sequence[tuple[int, Row]]],
+    root: Path,
+    out: frozenset[str],
+    classes: ClassTable,
+    problems: list[str],
 ) -> tuple[list[Row], list[str]]:
     """Cases, and the names of those that are none."""
     rows, broken = [], []
@@ -125,6 +132,8 @@ def _joined(
         place = f"row(s) {', '.join(str(number) for number, _ in numbered)} ({path})"
         try:
             rows.append(_case(path, [row for _, row in numbered], classes))
+            if rows[-1]["boxes"] is not None:
+                refuse_turned(root / path)
         except ValueError as error:
             problems.append(f"{place}: {error}")
             broken.append(name)
@@ -139,7 +148,7 @@ def _case(path: str, rows: Sequence[Row], classes: ClassTable) -> Row:
     case = {column: _same(column, rows) for column in (*REQUIRED, *OPTIONAL) if column != "boxes"}
     if "class" in rows[0]:
         case |= _with_class(case, rows, classes)
-    boxes = [box for row in rows for box in _boxes(row)]
+    boxes = [box for row in rows if not classes.ignores(row.get("class")) for box in _boxes(row)]
     return case | {"image_id": _identifier(path, rows), "path": path, "boxes": json.dumps(boxes) if boxes else None}
 
 
@@ -184,5 +193,8 @@ def _boxes(row: Row) -> list[list[float]]:
             x0, y0, x1, y1 = (float(edge.replace(",", ".")) for edge in edges)
         except ValueError:
             raise ValueError(f"{', '.join(names)} are not four numbers: {', '.join(map(repr, edges))}") from None
+        grouped = next((edge for edge in edges if GROUPED.fullmatch(edge)), None)
+        if grouped is not None:
+            raise ValueError(f"{grouped!r} may be {grouped.replace(',', '')} or {grouped.replace(',', '.')}: write one")
         boxes.append([x0, y0, x1, y1] if names == EDGES else [x0, y0, x0 + x1, y0 + y1])
     return boxes
