@@ -123,7 +123,9 @@ def test_what_an_import_cannot_use_of_an_image_can_be_left_out(read: Reader, roo
 
 
 def test_an_image_that_cannot_be_read_is_left_out_by_the_named_option(read: Reader, root: Path) -> None:  # noqa: F811
-    (root / "x.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]}')
+    (root / "x.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}], "annotations": []}'
+    )
     (root / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"Correct these rows and run again\.$"):  # nothing asks for data.exclude here
         read("coco", "annotations=x.json")

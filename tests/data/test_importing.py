@@ -271,7 +271,8 @@ def test_images_are_found_by_the_end_of_their_path(read: Reader, root: Path) -> 
             {"id": 1, "file_name": "C:\\scans\\P2\\x y.png"},
             {"id": "2", "file_name": "https://server/data/upload/P1/3fa9bc01-x%20y.png"},
             {"id": 3, "file_name": "a"},
-        ]
+        ],
+        "annotations": [],
     }
     (root / "own.json").write_text(json.dumps(document), encoding="utf-8-sig")
     table = read("coco", "annotations=own.json", "unlisted=ignore", "patient='(P[0-9]|[a-z])'").table
@@ -294,7 +295,7 @@ def test_an_image_of_this_name_in_another_folder_is_another_image(read: Reader, 
         shutil.copy(root / "a.png", root / path)
 
     def paths(*names: str) -> list[str]:
-        document = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
+        document = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)], "annotations": []}
         (root / "own.json").write_text(json.dumps(document))
         return read("coco", "annotations=own.json", "unlisted=ignore").table["path"].tolist()
 
@@ -375,6 +376,12 @@ def test_coco_of_roboflows_splits(read: Reader, root: Path) -> None:
         assert found == expected
 
 
+def test_coco_of_images_alone_says_nothing(read: Reader, root: Path) -> None:
+    (root / "own.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "categories": []}))
+    with pytest.raises(InputListError, match=r"own\.json: annotations: Field required"):
+        read("coco", "annotations=own.json")
+
+
 def test_coco_regions_at_one_place_are_one(read: Reader, root: Path) -> None:
     coco(root, bbox=[5, 5, 9, 9])
     document = json.loads((root / "own.json").read_text())
@@ -430,7 +437,7 @@ def test_coco_annotations_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "7", '{"images": 3}', "\ud800", "[" * 10_000, '{"images": [{"id": 1}]}']
+    "text", ["", "{", "[]", "7", '{"images": 3}', "\ud800", "[" * 10_000, '{"images": [{"id": 1}], "annotations": []}']
 )
 def test_documents_that_are_none(read: Reader, root: Path, text: str) -> None:
     (root / "own.json").write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -453,7 +460,8 @@ def test_an_export_of_another_version_of_the_images(read: Reader, root: Path) ->
 
 
 def test_an_image_that_is_listed_twice(read: Reader, root: Path) -> None:
-    (root / "own.json").write_text(json.dumps({"images": [{"id": i, "file_name": "a.png"} for i in (1, 2)]}))
+    images = [{"id": i, "file_name": "a.png"} for i in (1, 2)]
+    (root / "own.json").write_text(json.dumps({"images": images, "annotations": []}))
     with pytest.raises(InputListError, match=r"'a\.png' is the same image as 'a\.png'"):
         read("coco", "annotations=own.json")
 
@@ -697,6 +705,29 @@ def test_labelstudio_minimal_tasks_that_nobody_annotated(read: Reader, root: Pat
     manifest = read("labelstudio", "annotations=own.json", "unlisted=ignore")
     assert manifest.table["path"].tolist() == ["b.png", "c.png"]
     assert manifest.warnings == ("1 image(s) that nobody has annotated yet are left out",)
+
+
+def test_labelstudio_choices_of_one_region(read: Reader, root: Path) -> None:
+    size = {"original_width": 64, "original_height": 48}
+    places = [{"x": x, "y": 10, "width": 20, "height": 20} for x in (10, 50)]
+    kinds = ("benign", "hcc")
+    result = [
+        {"id": f"r{i}", "type": kind, "value": {**place, **named}, **size}
+        for i, place in enumerate(places)
+        for kind, named in (("rectanglelabels", {"rectanglelabels": ["lesion"]}), ("choices", {"choices": [kinds[i]]}))
+    ]
+    values = [result["value"] | size for result in result]
+    for task in (
+        {"data": {"image": "a.png"}, "annotations": [{"result": result}]},
+        {"image": "a.png", "box": values[::2], "kind": values[1::2]},
+    ):
+        (root / "own.json").write_text(json.dumps([task]))
+        (row,) = read("labelstudio", "annotations=own.json", "unlisted=ignore").table.to_dict("records")
+        assert (row["malignant"], len(row["boxes"])) == (1, 2)
+    result[3]["id"] = "other"  # said of the whole image
+    (root / "own.json").write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": result}]}]))
+    (row,) = read("labelstudio", "annotations=own.json", "unlisted=ignore").table.to_dict("records")
+    assert (row["malignant"], row["type"]) == (1, "hcc")
 
 
 def test_labelstudio_minimal_of_several_annotators(read: Reader, root: Path) -> None:

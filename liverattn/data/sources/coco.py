@@ -53,7 +53,7 @@ class _Annotation(Part):
 
 class _Export(Part):
     images: list[_Image]
-    annotations: list[_Annotation] = Field(default_factory=list)
+    annotations: list[_Annotation]  # a file without it says nothing of its images
     categories: list[_Category] = Field(default_factory=list)
 
 

@@ -14,7 +14,7 @@ from liverattn.data.documents import LONGEST_SHOWN, Part, read_json, read_part
 from liverattn.data.image_files import SUFFIXES, UPLOAD_PREFIX, ImageFiles
 from liverattn.data.importing import OUTLINED, PERCENT, ROTATED, ImportedSource
 
-SPOKEN = {"textarea", "rating", "number", "datetime", "taxonomy", "relation", "pairwise", "ranker"}  # no regions
+SPOKEN = {"labels", "choices", "textarea", "rating", "number", "datetime", "taxonomy", "relation", "pairwise", "ranker"}
 AREAS = ("rectangle", "ellipse", "polygon")
 PLACED = {"original_width", "x", "points", "rle"}  # only regions have them
 NO_CONTROLS = {"id", "patient_id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
@@ -36,7 +36,7 @@ class _Value(Part):
     choices: list[str] = Field(default_factory=list)
 
     def names(self) -> list[str]:
-        return [*self.labels, *self.rectanglelabels, *self.ellipselabels, *self.polygonlabels]
+        return [*self.labels, *self.rectanglelabels, *self.ellipselabels, *self.polygonlabels, *self.choices]
 
 
 class _Result(Part):
@@ -47,6 +47,9 @@ class _Result(Part):
     original_width: int | None = None
     original_height: int | None = None
     image_rotation: float = 0.0
+
+    def is_area(self) -> bool:
+        return self.type.removesuffix("labels") in AREAS
 
 
 class _Annotation(Part):
@@ -60,10 +63,6 @@ class _MinimalRegion(_Value):
     original_width: int
     original_height: int
     image_rotation: float = 0.0
-
-
-class _Choices(Part):
-    choices: list[str]
 
 
 class _Task(Part):
@@ -192,8 +191,8 @@ class _Minimal:
             return AnnotatedImage(file, reviewed=False)
         regions, names, unknown = [], [], {}
         for key, value in task.said():
-            if isinstance(value, dict) and "choices" in value:
-                names += read_part(value, _Choices, key).choices
+            if isinstance(value, dict) and "choices" in value and not {"x", "points"} & set(value):
+                names += read_part(value, _Value, key).choices
             elif isinstance(value, dict) and any(name in PLACED or name.endswith("labels") for name in value):
                 regions.append(_minimal(value, key))
             elif isinstance(value, str) and key in self.choices:
@@ -226,8 +225,10 @@ def _annotated(task: _Task, unmarked: _Unmarked, findings: Findings) -> Annotate
     if len(finished) > 1:
         findings.conversions["image(s) have several annotations: the ground truth was taken, else the latest"] += 1
     chosen = max(finished, key=lambda annotation: (annotation.ground_truth, annotation.updated_at))
-    said = [name for result in chosen.result if result.type == "choices" for name in result.value.choices]
-    results = [result for result in chosen.result if result.type != "choices"]
+    areas = {result.id for result in chosen.result if result.is_area()} - {None}  # a choice may be made for one of them
+    whole = [result for result in chosen.result if result.type == "choices" and result.id not in areas]
+    said = [name for result in whole for name in result.value.choices]
+    results = [result for result in chosen.result if result not in whole]
     image = _image(task.file(), results, said, findings)
     unmarked.count(bool(image.regions or said), {result.from_name or result.type: result.type for result in results})
     return replace(image, patient=task.patient())
@@ -237,8 +238,7 @@ def _minimal(value: Mapping[str, Any], key: str) -> _Result:
     region = read_part(value, _MinimalRegion, key)
     # JSON-MIN has no identifiers: what two controls have at one place is the shape and the class of one region.
     place = region.model_dump_json(include={"x", "y", "width", "height", "radiusX", "radiusY", "rotation", "points"})
-    size = region.model_dump(include={"original_width", "original_height", "image_rotation"})
-    return _Result.model_validate({**size, "type": _kind(value), "id": place, "value": region})
+    return _Result.model_validate({**region.model_dump(), "type": _kind(value), "id": place, "value": region})
 
 
 def _kind(region: Mapping[str, Any]) -> str:
@@ -252,7 +252,7 @@ def _image(file: str, results: Sequence[_Result], said: Sequence[str], findings:
     names = _names_by_region(results)
     for result in results:
         kind = result.type.removesuffix("labels")
-        if kind in AREAS:
+        if result.is_area():
             if result.original_width is None or result.original_height is None:
                 raise ValueError(
                     f"holds a {kind} without original_width and original_height: save it anew in the tool, export again"
@@ -270,7 +270,7 @@ def _image(file: str, results: Sequence[_Result], said: Sequence[str], findings:
             edges = _edges(kind, result.value, size, findings)
             regions += [Region(name, edges) for name in found] or [Region(None, edges)]
             sizes.add(size)
-        elif result.type not in SPOKEN and result.type != "labels":
+        elif result.type not in SPOKEN:
             raise ValueError(f"holds a {result.type!r}, which cannot be read; valid: {', '.join(AREAS)} and choices")
     if len(sizes) > 1:
         raise ValueError(f"gives its image several sizes: {sorted(sizes)}")
