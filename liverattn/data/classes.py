@@ -1,5 +1,6 @@
 """What the class names of an annotation tool mean for a case."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class ClassTable:
 
 
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return unicodedata.normalize("NFC", name).strip().casefold()  # macOS writes the names of folders in another form
 
 
 def judge(whole: Sequence[Meaning], regions: Sequence[Meaning]) -> Meaning:

@@ -20,8 +20,10 @@ class ImageFiles:
         """List the images below ``root``; hidden files and what archives of other systems leave are passed over."""
         self._root = _normalized(str(root))
         found = []
+        self.links: list[str] = []  # folders that are not looked into: they could lead anywhere, and back
         for folder, names, files in os.walk(root):
             names[:] = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
+            self.links += [os.path.relpath(link, root) for name in names if os.path.islink(link := Path(folder, name))]
             found += [Path(folder, name) for name in files if not name.startswith(".")]
         paths = (path.relative_to(root).as_posix() for path in found if path.suffix.lower() in SUFFIXES)
         self.paths = tuple(sorted(paths, key=natural_order))

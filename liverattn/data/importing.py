@@ -119,6 +119,9 @@ class _Cases:
         found = self._located(annotated)
         unlisted = [path for path in self.images.paths if path not in found]
         waiting = [path for path, image in found.items() if not image.reviewed]
+        if links := self.images.links:
+            said = f"{len(links)} folder(s) below {self.root} are links, which are not followed: {', '.join(links[:5])}"
+            self.findings.warnings.append(said)
         if waiting:
             self.findings.warnings.append(f"{len(waiting)} image(s) that nobody has annotated yet are left out")
         found = {path: image for path, image in found.items() if image.reviewed}

@@ -8,7 +8,6 @@ half-open), optional ``site``. Blank means unknown on a lesion case, and "none" 
 
 import json
 import os
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,11 +154,11 @@ def _file_violation(root: Path, file: Any, cell: Any, *, opened: bool) -> tuple[
     return None
 
 
-def _listed_again(text: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
+def _listed_again(text: pd.DataFrame, root: Path) -> Iterator[tuple[int, str, str]]:
     """Images of more rows than one: as two patients' they would lie on both sides of a split."""
     first: dict[str, int] = {}
     for row, file in text["path"].dropna().items():
-        other = first.setdefault(posixpath.normpath(file), row)
+        other = first.setdefault(os.path.realpath(root / file) if stays_inside(file) else file, row)
         if other != row:
             place = f"row {other + FIRST_ROW} (image_id {text.at[other, 'image_id']!r})"
             yield row, "path", f"is the same image as in {place}: each may be listed once"
@@ -207,7 +206,7 @@ def check_manifest(
         violation = _file_violation(root, file, cell, opened=open_images)
         violations += [] if violation is None else [(row, *violation)]
     if open_images:
-        violations += _listed_again(text)
+        violations += _listed_again(text, root)
     if violations:
         problems = [_describe(text, *violation) for violation in sorted(violations)]
         named = [one for one in dict.fromkeys(text.at[row, "image_id"] for row, *_ in sorted(violations)) if one]

@@ -192,6 +192,23 @@ def test_masks_that_cannot_be_meant(read: Reader, root: Path) -> None:
         read("masks", "unlisted=ignore")
 
 
+def test_folders_whose_names_have_two_spellings(read: Reader, root: Path) -> None:
+    folder = root / "Ha\u0308mangiom"
+    folder.mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(folder / "x_mask.png")
+    shutil.copy(root / "a.png", folder / "x.png")
+    classes = 'source.classes={"H\u00e4mangiom": angioma}'
+    assert read("masks", "unlisted=ignore", classes).table["type"].tolist() == ["angioma"]
+
+
+def test_folders_that_are_links_are_said(read: Reader, root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (root / "more").symlink_to(tmp_path_factory.mktemp("other"))
+    warnings = read("coco", f"annotations={EXPORTS / 'coco'}").warnings
+    assert warnings == (f"1 folder(s) below {root} are links, which are not followed: more",)
+
+
 def test_masks_in_a_folder_of_their_own(read: Reader, root: Path) -> None:
     (root / "masks").mkdir()
     mask = np.zeros((48, 64), np.uint8)

@@ -157,6 +157,9 @@ def test_an_image_is_listed_once(table: Write) -> None:
         "is the same image as in row 3 (image_id '2'): each may be listed once",
         "row 6 (image_id '5'), column 'path', value blank: must not be blank",
     ]
+    (path.parent / "link.png").symlink_to(path.parent / "a.png")
+    (problem,) = problems(table("1,a.png,p1,0,,,,", "2,link.png,p2,0,,,,"))
+    assert problem.endswith("is the same image as in row 2 (image_id '1'): each may be listed once")
     frame = pd.DataFrame({"image_id": ["1", "2"], "path": ["a.png", "a.png"], "lesion": ["0", "0"]})
     assert len(check_manifest(frame, path.parent, "to predict", open_images=False)) == 2
 

@@ -225,6 +225,17 @@ def test_columns_that_are_not_named_are_said(root: Path) -> None:
     assert read(root / "own.csv", root, everything).warnings == ()
 
 
+def test_blank_classes_are_said(root: Path) -> None:
+    columns, classes = {"path": "path", "class": "kind"}, {"cyst": "cyst", "none": "none"}
+    (root / "own.csv").write_text("path,lesion,kind\na,1,\nb,0,none\n")
+    assert read(root / "own.csv", root, columns | {"lesion": "lesion"}, classes=classes).warnings == ()
+    (root / "own.csv").write_text("path,kind\na,cyst\nb,\nc,none\nd,\n")
+    manifest = read(root / "own.csv", root, columns, classes=classes)
+    assert manifest.table["lesion"].tolist() == [1, 0, 0, 0]
+    (warning,) = manifest.warnings
+    assert warning.startswith(f"{root / 'own.csv'}: 2 image(s) with a blank class are taken as lesion-free")
+
+
 def test_columns_that_are_not_there(root: Path) -> None:
     (root / "own.csv").write_text("Bild,Herd\na,1\n")
     with pytest.raises(InputError, match=r"has no column\(s\) path='path'. Found: Bild, Herd\. Give their names as"):

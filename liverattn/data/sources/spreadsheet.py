@@ -66,8 +66,15 @@ class SpreadsheetSource:
         joined = len(cells) - len(rows)
         notes = [f"{joined} row(s) were joined with another of the same image"] if joined else []
         unused = ", ".join(header for header in table.columns if header not in self.columns.values())
-        warnings = [f"{path}: column(s) not used: {unused}; name them in data.columns where they count"]
-        return check_manifest(pd.DataFrame(rows), root, str(path), warnings if unused else (), notes)
+        warnings = [f"column(s) not used: {unused}; name them in data.columns where they count"] if unused else []
+        told = [any(row.get("lesion", row.get("class")) for _, row in numbered) for numbered in found.values()]
+        if blank := told.count(False):
+            warnings.append(
+                f"{blank} image(s) with a blank class are taken as lesion-free; if nobody has looked at them, take "
+                "their rows out"
+            )
+        warnings = [f"{path}: {warning}" for warning in warnings]
+        return check_manifest(pd.DataFrame(rows), root, str(path), warnings, notes)
 
     def _translated(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
         unknown = sorted({*self.columns, *self.values} - set(MAPPED))
