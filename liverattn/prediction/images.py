@@ -260,9 +260,13 @@ def _of_table(path: Path, root: Path | None, frames: FrameChoice) -> tuple[list[
     manifest = check_manifest(cells, path.parent if root is None else root, str(path), open_images=False)
     truth = {output: truth_of(manifest.table, output) for output in OUTPUTS}
     cases: list[Case] = []
+    notes = list(manifest.warnings)
     for number, row in enumerate(manifest.table.to_dict("records")):
         known = {o: float(t[number]) for o, t in truth.items() if is_labeled[number] and not math.isnan(t[number])}
         boxes = row["boxes"] if row["lesion"] else None
-        for case in _of_file(manifest.root / row["path"], row["image_id"], frames):
-            cases.append(replace(case, truth=known, boxes=boxes, patient=row["patient_id"]))
-    return cases, list(manifest.warnings)
+        found = list(_of_file(manifest.root / row["path"], row["image_id"], frames))
+        if len(found) > 1 and boxes is not None:
+            notes.append(f"{row['image_id']}: its boxes are of one frame, so that they are not used for {len(found)}")
+            boxes = None
+        cases += [replace(case, truth=known, boxes=boxes, patient=row["patient_id"]) for case in found]
+    return cases, notes

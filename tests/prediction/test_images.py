@@ -1,6 +1,7 @@
 """What `images` may name, and what each odd file gives."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from pydicom import examples
 
 from liverattn.data.images import read_image
 from liverattn.errors import InputError
@@ -18,6 +20,17 @@ from tests.prediction.conftest import picture
 
 def names(images: object, **options: object) -> list[str]:
     return [case.name for case in cases_of(images, **options)[0]]  # type: ignore[arg-type]
+
+
+def test_boxes_of_a_table_are_not_those_of_several_frames(tmp_path: Path) -> None:
+    shutil.copy(examples.get_path("rgb_color"), tmp_path / "still.dcm")
+    shutil.copy(examples.get_path("ybr_color"), tmp_path / "loop.dcm")
+    rows = [f'{name},{name}.dcm,1,"[[1,2,30,40]]"' for name in ("still", "loop")]
+    (tmp_path / "t.csv").write_text("\n".join(["image_id,path,lesion,boxes", *rows]))
+    for frames, count in {"all": 30, "middle": 1}.items():
+        cases, notes = cases_of(tmp_path / "t.csv", frames=frames)  # type: ignore[arg-type]
+        assert [case.boxes is None for case in cases] == [False, *[count > 1] * count]
+        assert [note.partition(":")[0] for note in notes] == ["loop"] * (count > 1)
 
 
 def test_a_folder_in_natural_order_with_what_was_passed_over(folder: Path) -> None:
