@@ -23,14 +23,17 @@ def patient_warnings(images: Sequence[str | None], patients: Sequence[str | None
     blank = [image for image, patient in zip(images, patients, strict=True) if patient is None]
     if 0 < len(blank) < len(images):
         yield (
-            f"{len(blank)} image(s) of {len(images)} have no patient_id, and each counts as a patient of its own, so "
-            f"that others of that person may lie on the other side of a split ({_some(map(str, blank))})"
+            f"{len(blank)} image(s) of {len(images)} have no patient_id, and each counts as a patient of its own: fill "
+            f"it in where images may be of one person ({_some(map(str, blank))})"
         )
-    alike: dict[str, dict[str, str]] = {}
+    first: dict[str, str] = {}
     for image, patient in zip(images, patients, strict=True):
         if patient is not None:
-            alike.setdefault(_folded(patient), {}).setdefault(patient, str(image))
-    doubtful = [" and ".join(first.values()) for first in alike.values() if len(first) > 1]
+            first.setdefault(patient, str(image))
+    alike: dict[str, list[str]] = {}
+    for patient, image in first.items():
+        alike.setdefault(_folded(patient), []).append(image)
+    doubtful = [" and ".join(found) for found in alike.values() if len(found) > 1]
     if doubtful:
         yield (
             f"{len(doubtful)} patient_id(s) are spelled in several ways (case, blanks, leading zeros), and each counts "
