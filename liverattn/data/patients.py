@@ -2,8 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
 FEW = 5  # shown in a warning
 
@@ -20,11 +19,11 @@ def patient_warnings(images: Sequence[str | None], patients: Sequence[str | None
         images: Their image_ids.
         patients: Of each image; None: blank, so that it counts as a patient of its own.
     """
-    blank = [image for image, patient in zip(images, patients, strict=True) if patient is None]
+    blank = [str(image) for image, patient in zip(images, patients, strict=True) if patient is None]
     if 0 < len(blank) < len(images):
         yield (
             f"{len(blank)} image(s) of {len(images)} have no patient_id, and each counts as a patient of its own: fill "
-            f"it in where images may be of one person ({_some(map(str, blank))})"
+            f"it in where images may be of one person ({_some(blank)})"
         )
     first: dict[str, str] = {}
     for image, patient in zip(images, patients, strict=True):
@@ -41,9 +40,8 @@ def patient_warnings(images: Sequence[str | None], patients: Sequence[str | None
         )
 
 
-def _some(names: Iterable[str]) -> str:
-    shown = [*islice(names, FEW + 1)]
-    return ", ".join([*shown[:FEW], *(["..."] if len(shown) > FEW else [])])
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
 
 
 def _folded(patient: str) -> str:
