@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm", ".jp2"}
-UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts one before the names of uploaded files
+# Label Studio puts this before the names of uploaded files; 20260131-1.png begins with a date.
+UPLOAD_PREFIX = re.compile(r"^(?!(19|20)[0-9]{2}[01][0-9][0-3][0-9]-)[0-9a-f]{8}-")
 # Folders that say what kind of file lies there, not of which case: P1/labels/1.txt is of P1/images/1.png.
 LAYOUT = {"images", "jpegimages", "labels", "annotations", "masks"}
 

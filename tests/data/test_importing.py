@@ -327,6 +327,17 @@ def test_an_image_of_this_name_in_another_folder_is_another_image(read: Reader, 
     assert paths("y.png") == ["y.png"]
 
 
+def test_a_date_before_a_name_is_part_of_it(read: Reader, root: Path) -> None:
+    for name, message in {"3fa9bc01-a.png": "", "20260131-a.png": "'20260131-a.png' is not among the images"}.items():
+        document = {"images": [{"id": 1, "file_name": name}], "annotations": []}
+        (root / "own.json").write_text(json.dumps(document))
+        if message:
+            with pytest.raises(InputListError, match=message):
+                read("coco", "annotations=own.json")
+        else:
+            assert read("coco", "annotations=own.json").table["path"].tolist() == ["a.png"]
+
+
 def test_masks_of_an_image_that_is_not_there(read: Reader, root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:15, 5:15] = 255
