@@ -78,6 +78,11 @@ def findings(manifest: Manifest, cases: PreparedCases) -> list[str]:
     ids = manifest.table["image_id"]
     return [
         *manifest.warnings,
+        *(
+            ()
+            if lesion.any()
+            else ("no image shows a lesion: is that so, or were boxes or the meaning of names lost?",)
+        ),
         *(f"{len(rows)} {what} ({_some(ids[rows])})" for what, rows in found.items() if len(rows)),
     ]
 
