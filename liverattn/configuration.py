@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from liverattn import commands
 from liverattn.errors import InputError, expect_boolean, written
-from liverattn.files import OUT_OF_SPACE, digest, usable_folder
+from liverattn.files import digest, unusable, usable_folder
 
 # What changes where or how fast a run happens, but not its result.
 NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug", "out")
@@ -92,20 +92,11 @@ def plain_errors(*, pass_on: bool = False) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(_say("Interrupted. The same command goes on from here.", 130))
-    except (InputError, OmegaConfBaseException, PermissionError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") or pass_on:
+    except (InputError, OmegaConfBaseException, OSError) as error:
+        said = unusable(error) if isinstance(error, OSError) else str(error)
+        if said is None or os.environ.get("HYDRA_FULL_ERROR") or pass_on:
             raise
-        if isinstance(error, PermissionError) and error.filename is not None:
-            remedy = "Correct the permissions of it and its folder, or give another place."
-            sys.exit(_say(f"Error: {error.filename}: permission denied. {remedy}", 1))
-        sys.exit(_say(f"Error: {error}", 1))
-    except OSError as error:
-        if error.errno not in OUT_OF_SPACE or os.environ.get("HYDRA_FULL_ERROR") or pass_on:
-            raise
-        where = "the disk" if error.filename is None else f"the disk of {error.filename}"
-        sys.exit(
-            _say(f"Error: no space left on {where}. Nothing was lost: free some, then run the same command again.", 1)
-        )
+        sys.exit(_say(f"Error: {said}", 1))
 
 
 def _say(message: str, status: int) -> int:

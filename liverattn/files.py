@@ -34,14 +34,10 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):  # on a read-only file system it says what is said below
             temporary.unlink(missing_ok=True)
-        problem = _storage_problem(error)
-        if problem is None:
+        said = unusable(error, path)
+        if said is None:
             raise
-        raise InputError(
-            f"Cannot write {path}: {problem}. Nothing was lost: free some space, correct the permissions or move what "
-            "is in the way, then run the same command again; it goes on from here. (paths.outputs=... writes to "
-            "another place.)"
-        ) from error
+        raise InputError(f"Cannot write {said}") from error
 
 
 def forget_unfinished(path: Path) -> None:
@@ -56,20 +52,35 @@ def forget_unfinished(path: Path) -> None:
             left.unlink()
 
 
-def _storage_problem(error: BaseException) -> str | None:
-    # Writers in other languages (safetensors, torch) report a full disk in a text, not in an error number.
-    text = str(error).lower()
-    if getattr(error, "errno", None) in OUT_OF_SPACE or "no space left" in text or "os error 28" in text:
-        return "no space left on the disk"
-    if "file write failed" in text or "unexpected pos" in text:
-        return "the file could not be written whole (is the disk full?)"
-    if getattr(error, "errno", None) == errno.EROFS or "os error 30" in text:
-        return "the file system is read-only"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "a file is where a folder is needed"
-    return None
+def unusable(error: BaseException, path: str | Path | None = None) -> str | None:
+    """What is wrong with a disk or a place on it, and what to do; None: the error is of another kind.
+
+    Args:
+        error: Of whoever wrote or read; safetensors and torch report a full disk in a text, not in an error number.
+        path: What was to be written; None: what the error names.
+    """
+    text, number = str(error).lower(), getattr(error, "errno", None)
+    path = path or getattr(error, "filename", None)
+    if number in OUT_OF_SPACE or "no space left" in text or "os error 28" in text:
+        problem, remedy = "no space left on the disk", "free some space"
+    elif "file write failed" in text or "unexpected pos" in text:
+        problem, remedy = "the file could not be written whole (is the disk full?)", "free some space"
+    elif number == errno.EROFS or "os error 30" in text:
+        problem, remedy = "the file system is read-only", "make it writable"
+    elif isinstance(error, PermissionError):
+        problem, remedy = "permission denied", "correct the permissions of it and its folder"
+    elif isinstance(error, FileExistsError | NotADirectoryError) and path is not None:
+        path, problem, remedy = _nearest(Path(path)), "a file is where a folder is needed", "move it away"
+    else:
+        return None
+    return (
+        f"{'' if path is None else f'{path}: '}{problem}. Nothing was lost: {remedy}, or give another place (outputs: "
+        "paths.outputs=...), then run the same command again; it goes on from here."
+    )
+
+
+def _nearest(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 def usable_folder(path: Path, option: str = "out") -> Path:
@@ -86,7 +97,7 @@ def usable_folder(path: Path, option: str = "out") -> Path:
         path.mkdir(parents=True, exist_ok=True)
         problem = None if os.access(path, os.W_OK | os.X_OK) else "it may not be written to"
     except OSError as error:
-        above = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+        above = _nearest(path)
         problem = error.strerror if above.is_dir() else f"{above} is a file"
     if problem is not None:
         raise InputError(f"The folder {path} cannot be used: {problem}. Give another {option}=...")

@@ -62,6 +62,14 @@ def test_a_good_manifest_trains(command: Command, hospital: Path) -> None:
     assert result.status == 0, result.err
 
 
+def test_a_file_where_phantoms_are_rendered_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "phantoms").touch()
+    said = f"Error: {tmp_path}/phantoms: a file is where a folder is needed. Nothing was lost: move it away"
+    result = command(prepare.main, *TINY[3:7], f"paths.outputs={tmp_path}")
+    assert_refused(result, said)
+    assert len(result.err.splitlines()) == 1
+
+
 def test_malignancy_alone_trains(command: Command, hospital: Path) -> None:
     result = command(train.main, *on_manifest(hospital, "~data.tasks.lesion"))
     assert result.status == 0, result.err
