@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import make, option
 from liverattn.configuration import build, check_name, plain, verb
-from liverattn.errors import InputError, expect_choice
+from liverattn.errors import expect_choice
 from liverattn.files import replacing, write_json
 
 # Of the tables, those that are printed; all are written.
@@ -31,11 +31,11 @@ def main(cfg: DictConfig) -> None:
     tables = write(comparison, folder)
     show(tables, SHOWN)
     track(cfg, comparison, tables, folder)
-    pack(comparison, cfg.bundle, folder)
     print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.html'}")
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
-    print(f"Runs:    {make('ui', cfg.paths.outputs)}")
+    print(f"Runs:    {make('ui', cfg.paths.outputs)}", flush=True)
+    pack(comparison, cfg.bundle, folder)
 
 
 def check(cfg: DictConfig) -> None:
@@ -85,19 +85,20 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
 
 
 def pack(comparison: "Comparison", choice: Literal["one", "all"] | None, folder: Path) -> None:
-    """Write the bundle beside the tables, which need no checkpoints and stay without it."""
+    """Write the bundle beside the tables, which need no checkpoints and stay without it, whatever keeps it from it."""
     earlier = bundles_of(folder)
     if choice is None:
         print_earlier(earlier, folder)
         return
-    from liverattn.comparison.bundling import bundle  # which needs torch and the networks
+    from liverattn.comparison.bundling import NoCopiesError, bundle  # which needs torch and the networks
 
     try:
         written = bundle(comparison, choice, f"{folder.name}-{comparison.record()['data']}", folder / "bundle")
-    except InputError as error:
+    except NoCopiesError as error:
         print(f"Bundle:  none. {error}")
-        print_earlier(earlier, folder)
         return
+    finally:
+        print_earlier(earlier, folder)
     shown = {
         name: f"{cost.passes} forward passes, {cost.milliseconds:.0f} ms per image"
         for name, cost in written.contents.costs.items()

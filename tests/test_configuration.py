@@ -126,7 +126,7 @@ def test_a_place_without_permission_is_named_with_what_to_do(capsys: pytest.Capt
     with pytest.raises(SystemExit) as ended, plain_errors():
         raise PermissionError(13, "Permission denied", "/data/cases.journal.jsonl")
     assert ended.value.code == 1
-    said = "Error: /data/cases.journal.jsonl: permission denied. Nothing was lost: correct the permissions of it and its"
+    said = "Error: /data/cases.journal.jsonl: permission denied. Nothing was lost: correct the permissions of"
     assert capsys.readouterr().err.startswith(said)
 
 

@@ -15,7 +15,9 @@ from hydra import compose, initialize_config_dir
 from mlflow.exceptions import MlflowException
 
 from liverattn import ensemble
+from liverattn.comparison import bundling
 from liverattn.configuration import build, config_folder
+from liverattn.errors import InputError
 from liverattn.tracking import MlflowTracking
 from tests.conftest import Result
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture, write_run
@@ -171,6 +173,21 @@ def test_a_bundle_of_an_earlier_call_is_named(run: Callable[..., Result], tmp_pa
         result = run(f"bundle={choice}")
         assert result.status == 0 and f"Caution: {earlier} of an earlier call: not what these tables" in result.out
     assert earlier.exists()
+
+
+def test_a_bundle_that_cannot_be_written_fails_the_command_and_costs_no_table(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InputError("Cannot write it: no space left on the disk.")
+
+    write_three(tmp_path, TWO)
+    with monkeypatch.context() as patched:
+        patched.setattr(bundling, "bundle", full)
+        result = run()
+    refused(result, "Error: Cannot write it: no space left on the disk.")
+    assert "Table 2" in result.out and f"Folder:  {folder(tmp_path)}" in result.out and names(tmp_path) == FILES
+    assert run().status == 0  # without checkpoints there is none to write
 
 
 def test_a_bundle_whose_zip_was_not_written_is_not_of_an_earlier_call(

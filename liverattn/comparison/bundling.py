@@ -48,6 +48,10 @@ Choice = Literal["one", "all"]
 TIMED = 4  # images of a timed forward pass
 
 
+class NoCopiesError(InputError):
+    """The checkpoints of a task are gone, or there never were any."""
+
+
 def one_run(run: RunFolder, protocol: str | None) -> Comparison:
     """A single fold run as a comparison of itself, so that it can be bundled like an ensemble.
 
@@ -93,7 +97,8 @@ def bundle(comparison: Comparison, choice: Choice, name: str, folder: Path) -> B
         folder: Where it is written.
 
     Raises:
-        InputError: A checkpoint is absent or damaged, or a task has no copy in any fold run.
+        NoCopiesError: A task has no copy in any fold run.
+        InputError: A checkpoint is damaged, or the bundle cannot be written.
     """
     members = _Members(comparison)
     cells = members.cells if choice == "all" else members.cells[:1]
@@ -129,7 +134,7 @@ class _Members:
         self.cells = sorted(comparison.cells, key=lambda cell: (not self._is_whole(cell), cell))
         for task in self.tasks:
             if not any(self._has(run, task.name) for runs in self._runs for run in runs.values()):
-                raise InputError(
+                raise NoCopiesError(
                     f"No fold run has a copy of the task {task.name}: its checkpoints are gone, or its AUC was "
                     "undefined. Remove the run folders and run the folds again, with the outputs of an undefined task "
                     "left out of data.tasks."
