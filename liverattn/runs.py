@@ -17,7 +17,8 @@
                            and from the last one: not trained on, and no held-out case had a part in it
 ``cases.parquet``          one row per held-out case: ``image_id``, ``site``, metadata, and the attention quality of a
                            map that was fitted on the training boxes and looks at no image
-``metrics.json``           by protocol: AUC of every output and task, the score (Eq. 4), attention quality; written last
+``metrics.json``           by protocol: AUC of every output and task, the score (Eq. 4), attention quality; digests of
+                           the tables above; written last
 ``traceback.txt``          of a run that failed
 ``roc.png attention.png``  to look at
 ``run.lock``               held by the process that works on the run
@@ -39,7 +40,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from liverattn.errors import InputError
-from liverattn.files import forget_unfinished, replacing, write_json
+from liverattn.files import file_digest, forget_unfinished, replacing, write_json
 
 PREDICTION_KEYS = ("protocol", "task", "image_id", "patient_id", "epoch")
 State = Literal["missing", "running", "interrupted", "failed", "finished"]
@@ -205,6 +206,11 @@ class RunFolder:
         """
         return _read_json(self.metrics)
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the tables that are there, by name, for ``metrics.json``; a table that differs is damaged."""
+        tables = (self.predictions, self.selection, self.cases, self.epochs)
+        return {path.name: file_digest(path) for path in tables if path.exists()}
+
     def read_predictions(self) -> pd.DataFrame:
         """``predictions.parquet``.
 
@@ -243,7 +249,12 @@ class RunFolder:
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    recorded: dict[str, str] = {}  # older versions recorded none
+    with suppress(InputError):
+        recorded = RunFolder(path.parent).read_metrics().get("digests", recorded)
     try:
+        if path.name in recorded and file_digest(path) != recorded[path.name]:
+            raise ValueError("its content is not what the run wrote")
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}. {_tables_again(path)}") from error

@@ -277,16 +277,19 @@ def test_phantoms_are_not_rendered_among_a_users_images(command: Command, hospit
 
 
 @pytest.mark.parametrize(
-    ("name", "share"), [("checkpoints/last.ckpt", 0), ("checkpoints/lesion.ckpt", 0.9), ("epochs/000.safetensors", 0.9)]
+    ("name", "share", "filled"),
+    [("checkpoints/last.ckpt", 0, b""), ("checkpoints/lesion.ckpt", 0.9, b""), ("epochs/000.safetensors", 0.9, b"\0")],
 )
 def test_a_run_that_lost_a_file_with_the_power_begins_anew(
-    command: Command, tiny: list[str], tmp_path: Path, name: str, share: float
+    command: Command, tiny: list[str], tmp_path: Path, name: str, share: float, filled: bytes
 ) -> None:
     assert command(train.main, *tiny, "trainer.max_epochs=1").status == 0
     (run,) = find_runs(tmp_path / "outputs")
     before = run.read_predictions()
     run.metrics.unlink()  # it is not finished
-    os.truncate(run.path / name, int(share * (run.path / name).stat().st_size))
+    whole = (run.path / name).read_bytes()
+    kept = int(share * len(whole))
+    (run.path / name).write_bytes(whole[:kept] + filled * (len(whole) - kept))
     record = run.record()
     run.update_record(environment={**record["environment"], "torch": "0.4"})  # which trained what is lost
     again = command(train.main, *tiny, "trainer.max_epochs=1")

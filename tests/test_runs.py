@@ -1,5 +1,6 @@
 """The contract on disk."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,21 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     run.write_predictions(pd.DataFrame({"protocol": ["paper"], "image_id": ["a"], "task": ["lesion"]}))
     with pytest.raises(InputError, match=rf"lacks the column\(s\) patient_id, epoch. Remove {run.metrics}, then run"):
         run.read_predictions()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_a_table_that_is_not_what_the_run_wrote_is_named(tmp_path: Path, share: float) -> None:
+    run = RunFolder(tmp_path)
+    run.epochs.write_text("epoch,cases,score\n0,held_out,0.5\n1,held_out,0.6\n")
+    whole = run.epochs.read_bytes()
+    for metrics in ("{}", json.dumps({"digests": run.digests()})):  # of an older version, and of this one
+        run.metrics.write_text(metrics)
+        table = run.read_epochs()
+        assert table is not None and len(table) == 2
+    for damaged in (whole[: int(share * len(whole))], whole[: int(share * len(whole))].ljust(len(whole), b"\0")):
+        run.epochs.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"epochs.csv cannot be read: its content .* Remove {run.metrics}, then"):
+            run.read_epochs()
 
 
 def test_work_begins_without_what_a_killed_process_was_writing(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from zipfile import ZipFile
 
 import yaml
-from safetensors import SafetensorError, safe_open
 
 from liverattn.errors import InputError
 from liverattn.files import replacing, write_json
@@ -16,6 +15,7 @@ from liverattn.provenance import environment_since, versions
 from liverattn.runs import RunFolder, anew
 from liverattn.training.distributed import is_leader
 from liverattn.training.hardware import Hardware
+from liverattn.training.outputs import read_outputs
 
 
 def begin(
@@ -92,7 +92,9 @@ def _is_whole_archive(path: Path) -> bool:
 
 def _is_whole_table(path: Path) -> bool:
     try:
-        with safe_open(path, "numpy"):
-            return True
-    except SafetensorError:
+        read_outputs(path)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):  # likewise
+            raise
         return False
+    return True

@@ -115,6 +115,7 @@ class FoldRun:
             "protocols": by_protocol,
             "cases": {part: len(chosen) for part, chosen in vars(self.rows).items()},
             "seconds": seconds,
+            "digests": self.run.digests(),
         }
         write_json(self.run.metrics, metrics)
         self._track(logger, predictions, metrics)

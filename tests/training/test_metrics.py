@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from liverattn.errors import InputError
 from liverattn.training.metrics import GatheredOutputs
@@ -87,6 +88,16 @@ def test_recorded_outputs_read_back_the_same_and_whole(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"001.safetensors cannot be read"):
         read_outputs(tmp_path / "001.safetensors")
-    (tmp_path / "001.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"001.safetensors cannot be read.*Remove the folder"):
-        read_outputs(tmp_path / "001.safetensors")
+    path = tmp_path / "001.safetensors"
+    Outputs(np.array([2, 5]), np.ones((2, 7), np.float32), np.ones((2, 8, 11), np.float32)).write(path)
+    whole = path.read_bytes()
+    for damaged in (b"half", whole[:-100], whole[:-100] + bytes(100)):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"001.safetensors cannot be read.*Remove the folder"):
+            read_outputs(path)
+
+
+def test_a_record_without_a_checksum_is_read(tmp_path: Path) -> None:
+    arrays = {"rows": np.array([2]), "logits": np.ones((1, 7), np.float32), "scores": np.ones((1, 2, 2), np.float32)}
+    save_file(arrays, tmp_path / "000.safetensors")
+    assert read_outputs(tmp_path / "000.safetensors").rows.tolist() == [2]
