@@ -20,11 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from liverattn import commands
 from liverattn.errors import InputError, expect_boolean, written
-from liverattn.files import digest, unusable, usable_folder
+from liverattn.files import digest, forget_unfinished, unusable, usable_folder
 
 # What changes where or how fast a run happens, but not its result.
 NOT_IDENTITY = ("paths", "tracking", "hydra", "name", "debug", "out")
 NOT_IDENTITY_OF = {"trainer": ("num_workers", "probe", "cuda_graphs", "data_on_device"), "protocol": ("name",)}
+
+# Folders of the outputs to which several processes may write, and the seconds after which none still writes a file.
+SHARED, DAY = ("checked", "comparisons", "ensembles", "imported", "phantoms", "splits", "sweeps"), 86400
 
 
 def config_folder() -> Path:
@@ -105,20 +108,25 @@ def _say(message: str, status: int) -> int:
 
 
 class UsableFolder(Callback):
-    """A folder that cannot be made ends the command with one message; Hydra makes it before the command begins."""
+    """A folder that cannot be made ends the command with one message; Hydra makes it before the command begins.
+
+    What killed processes left in the folders that all commands share is removed, too.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Make the folder of a single run."""
-        self._make(config.hydra.run.dir)
+        self._make(config, config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Make the folder of all runs of a sweep."""
-        self._make(config.hydra.sweep.dir)
+        self._make(config, config.hydra.sweep.dir)
 
-    def _make(self, folder: str) -> None:
+    def _make(self, config: DictConfig, folder: str) -> None:
         with plain_errors():
             if not Path(folder).is_dir():  # what is finished may be shown where nothing can be written any more
                 usable_folder(Path(folder), "paths.outputs")
+        for shared in (Path(config.paths.cache), *(Path(config.paths.outputs) / name for name in SHARED)):
+            forget_unfinished(shared, age=DAY)
 
 
 def path_of(value: Any, name: str) -> Path:

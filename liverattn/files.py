@@ -5,6 +5,8 @@ import glob
 import hashlib
 import json
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: The disk is full (or its quota is), or the folder is not writable, or a file.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:DIGITS]}.part")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -40,16 +42,33 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"Cannot write {said}") from error
 
 
-def forget_unfinished(path: Path) -> None:
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path`` for what is put together on the way there; it is removed in the end."""
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:DIGITS]}.part")
+
+
+def forget_unfinished(path: Path, age: float | None = None) -> None:
     """Remove what killed processes left of a file, or of the files in a folder at any depth, that they were writing.
 
     Args:
         path: Nobody else writes to it now.
+        age: Seconds since it was last written to, where others may be writing; None: whatever it is.
     """
     end = f"{'[0-9a-f]' * DIGITS}.part"
-    for left in (*path.parent.glob(f".{glob.escape(path.name)}.{end}"), *path.rglob(f".*.{end}")):
+    for left in [*path.parent.glob(f".{glob.escape(path.name)}.{end}"), *path.rglob(f".*.{end}")]:
         with suppress(OSError):  # where nothing may be removed, whoever writes says so
-            left.unlink()
+            if age is None or time.time() - left.stat().st_mtime > age:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def unusable(error: BaseException, path: str | Path | None = None) -> str | None:

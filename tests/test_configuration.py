@@ -1,6 +1,7 @@
 """Every configuration that ships composes and builds."""
 
 import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import build, check_name, config_folder, identity, plain, plain_errors
+from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors
 from liverattn.errors import InputError
 
 FOLDER = config_folder()
@@ -136,3 +137,16 @@ def test_a_full_disk_is_told_whoever_wrote(capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 1 and "no space left on the disk. Nothing was lost" in capsys.readouterr().err
     with pytest.raises(OSError, match="Input/output"), plain_errors():
         raise OSError(errno.EIO, "Input/output error")
+
+
+def test_what_killed_processes_left_in_shared_folders_goes_after_a_day(tmp_path: Path) -> None:
+    cache, name = tmp_path / "elsewhere", ".a.json.0123456789ab.part"
+    places = [tmp_path / "sweeps", tmp_path / "phantoms" / "0123456789ab", cache / "ab"]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / name).write_text("a part")
+        (place / name.replace("a.json", "b.json")).write_text("by whoever is at work now")
+        os.utime(place / name, (0, 0))
+    paths = {"outputs": str(tmp_path), "cache": str(cache)}
+    UsableFolder().on_run_start(OmegaConf.create({"paths": paths, "hydra": {"run": {"dir": str(tmp_path)}}}))
+    assert [path.name for place in places for path in place.iterdir()] == 3 * [".b.json.0123456789ab.part"]

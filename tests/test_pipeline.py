@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from liverattn import prepare, train
 from liverattn.runs import RunFolder, find_runs
+from liverattn.tracking import MlflowTracking
 from liverattn.training.copies import read_copy
 from liverattn.training.outputs import read_outputs
 from tests.conftest import Result, shell
@@ -208,7 +209,7 @@ def test_mlflow_does_not_get_the_names_of_cases_that_were_left_out(
     assert command(train.main, *tiny, "trainer.max_epochs=1", f"data.exclude=[{name}]").status == 0
     run = only_run(outputs)
     assert read_copy(run.copy("lesion")).config["data"]["exclude"] == [name]
-    assert name in run.config.read_text() and not (run.path / "upload").exists()
+    assert name in run.config.read_text() and not list(run.path.glob(".upload*"))
     (uploaded,) = (outputs / "mlartifacts").rglob("lesion.ckpt")
     copy = read_copy(uploaded)
     assert copy.weights.keys() == read_copy(run.copy("lesion")).weights.keys()
@@ -218,16 +219,23 @@ def test_mlflow_does_not_get_the_names_of_cases_that_were_left_out(
         assert name.encode() not in path.read_bytes(), path
 
 
-def test_a_run_killed_while_it_finished_goes_on_with_other_workers_in_the_same_mlflow_run(
-    command: Command, tiny: list[str], tmp_path: Path
+def test_a_run_killed_while_its_results_were_sent_goes_on_with_other_workers_in_the_same_mlflow_run(
+    command: Command, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert command(train.main, *tiny, "trainer.max_epochs=1").status == 0
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowTracking, "upload", killed)
+        assert command(train.main, *tiny, "trainer.max_epochs=1").status == 130
     run = only_run(tmp_path / "outputs")
-    before = numbers(run)
-    run.metrics.unlink()
+    before, left = run.read_predictions(), run.path / ".upload.0123456789ab.part"
+    assert run.state == "interrupted"
+    (left / "checkpoints").mkdir(parents=True)
     result = command(train.main, *tiny, "trainer.max_epochs=1", "trainer.num_workers=1")
-    assert result.status == 0, result.err
-    assert numbers(run) == before
+    assert result.status == 0 and "epoch   1/1" not in result.out, result.err
+    assert run.is_finished and not left.exists()
+    pd.testing.assert_frame_equal(run.read_predictions(), before)
     with closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as database:
         (found,) = database.execute("SELECT name, status FROM runs").fetchall()
     assert found == (f"run/{run.path.name}", "FINISHED")

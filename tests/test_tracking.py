@@ -131,7 +131,7 @@ def test_a_server_that_is_lost_costs_no_result(
     (said,) = [line for line in result.out.splitlines() if "Not tracked" in line]
     (run,) = find_runs(tmp_path / "outputs")
     assert said.endswith("no answer") and "to track it later, remove its metrics.json" in said and str(run.path) in said
-    assert run.is_finished and not list(run.path.glob("upload*"))
+    assert run.is_finished and not list(run.path.glob(".upload*"))
 
 
 def test_a_server_that_is_lost_in_a_sweep_stops_no_later_run(

@@ -22,6 +22,7 @@ from liverattn.bundle.bundle import Bundle, zip_beside
 from liverattn.bundle.contents import Contents
 from liverattn.data.phantoms import render_phantom
 from liverattn.errors import InputError
+from liverattn.files import forget_unfinished, staging
 from liverattn.prediction.images import Case, cases_of
 from liverattn.prediction.results import POINT, THRESHOLD, prediction_row
 from liverattn.provenance import versions
@@ -148,12 +149,12 @@ def save_model(bundle: Bundle, folder: Path) -> None:
         InputError: The bundle was changed in the meantime, or the disk is full.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".model-") as staging:
-        path = Path(staging) / "model"
+    forget_unfinished(folder)
+    with staging(folder) as place:
+        path = place / "model"
         archive = bundle.path
         if not archive.is_file():  # packed anew: a zip that lies beside the folder may be another bundle
-            archive = zip_beside(Path(staging) / archive.resolve().name)
+            archive = zip_beside(place / archive.resolve().name)
             bundle.pack(archive)
         mlflow.pyfunc.save_model(
             path,

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from liverattn.data.manifest import Manifest
 from liverattn.data.targets import Reduction
 from liverattn.errors import InputError
 from liverattn.evaluation.scores import Task
-from liverattn.files import replacing, write_json
+from liverattn.files import replacing, staging, write_json
 from liverattn.models.classifier import LesionClassifier
 from liverattn.provenance import flat_parameters
 from liverattn.reporting.figures import attention_figure, roc_figure
@@ -117,8 +116,8 @@ class FoldRun:
             "seconds": seconds,
             "digests": self.run.digests(),
         }
-        write_json(self.run.metrics, metrics)
         self._track(logger, predictions, metrics)
+        write_json(self.run.metrics, metrics)  # last: who is killed while the results are sent sends them again
 
     def _logger(self) -> Any:
         if not isinstance(self.tracking, MlflowTracking):
@@ -254,8 +253,8 @@ class FoldRun:
         if logger is None:
             return
         try:
-            with TemporaryDirectory(dir=self.run.path, prefix="upload-") as folder:
-                self._upload(logger, Path(folder), predictions, metrics)
+            with staging(self.run.path / "upload") as folder:
+                self._upload(logger, folder, predictions, metrics)
         except Exception as error:  # whatever a lost server brings about: the results are written
             self._say_untracked(error)
 

@@ -75,6 +75,12 @@ def test_operating_point_is_a_parameter(registered: tuple[str, Path]) -> None:
         assert decision == int(probability >= threshold)
 
 
+def test_what_a_killed_export_left_is_removed(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / ".model.0123456789ab.part" / "model").mkdir(parents=True)
+    save_model(bundle, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_nothing_in_it_is_a_pickle_and_it_says_what_it_is(registered: tuple[str, Path], bundle: Bundle) -> None:
     files = [path.name for path in registered[1].rglob("*") if path.is_file()]
     assert "mlflow_model.py" in files and "small.zip" in files
