@@ -28,7 +28,6 @@ Whoever needs numbers reads these files, so tables and figures are rebuilt witho
 """
 
 import fcntl
-import json
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -40,7 +39,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from liverattn.errors import InputError
-from liverattn.files import file_digest, forget_unfinished, replacing, write_json
+from liverattn.files import file_digest, forget_unfinished, read_json, replacing, write_json
 
 PREDICTION_KEYS = ("protocol", "task", "image_id", "patient_id", "epoch")
 State = Literal["missing", "running", "interrupted", "failed", "finished"]
@@ -287,13 +286,10 @@ def find_runs(outputs: Path) -> Sequence[RunFolder]:
 
 def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
+        return read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         if missing is not None:
             return missing
         raise InputError(f"{path} does not exist: the run is not finished.") from None
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}). {anew(path.parent)}") from None
-    return content

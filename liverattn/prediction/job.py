@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
-from liverattn.files import replacing, write_json
+from liverattn.files import read_json, replacing, write_json
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import POINT, THRESHOLD, Prediction, known_values, prediction_row, typed
@@ -189,16 +189,14 @@ class PredictionJob:
     def _check_identity(self) -> None:
         path = self.folder / "job.json"
         now = {"bundle": self.predictor.digest, "precision": self.predictor.precision, **asdict(self.options)}
+        remedy = "Give another out=..., or remove that folder."
         try:
-            before = json.loads(path.read_text()) if path.exists() else now
-        except ValueError:
-            before = {}
-        changed = [name for name, value in now.items() if not isinstance(before, dict) or before.get(name) != value]
-        if changed:
-            raise InputError(
-                f"{self.folder} holds predictions with another {' and '.join(changed)}. Give another out=..., "
-                "or remove that folder."
-            )
+            before = read_json(path) if path.exists() else now
+        except ValueError as error:
+            problem = f"does not say of which bundle its predictions are: job.json is damaged ({error})"
+            raise InputError(f"{self.folder} {problem}. {remedy}") from None
+        if changed := [name for name, value in now.items() if before.get(name) != value]:
+            raise InputError(f"{self.folder} holds predictions with another {' and '.join(changed)}. {remedy}")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, now)
         self._journal.touch()

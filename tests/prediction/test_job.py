@@ -215,7 +215,7 @@ def test_another_bundle_or_option_is_refused(predictor: Predictor, folder: Path,
         known = tmp_path / content / "job.json"
         known.parent.mkdir()
         known.write_text(content)
-        with pytest.raises(InputError, match=r"holds predictions with another bundle .* or remove that folder"):
+        with pytest.raises(InputError, match=r"job.json is damaged \(.*\). Give another out=..., or remove"):
             job(known.parent, predictor, folder)
     with pytest.raises(InputError, match=r"holds predictions with another threshold. Give another out="):
         job(tmp_path / "out", predictor, folder, threshold=0.4)
