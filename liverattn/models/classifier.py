@@ -12,6 +12,7 @@ from liverattn.models.backbones import Backbone
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_LAMBDA = 1000  # from far below on, one cell has all the weight and nothing is learned of the others
 
 
 class Standardization(nn.BatchNorm2d):
@@ -51,7 +52,7 @@ class LesionClassifier(nn.Module):
             flips half of the images, so the network has learned both). Twice the time.
 
     Raises:
-        InputError: No lambda, or a negative one; or mirror is neither true nor false.
+        InputError: No lambda, a negative, a huge one, or one twice; or mirror is neither true nor false.
     """
 
     mean: Tensor
@@ -66,8 +67,10 @@ class LesionClassifier(nn.Module):
                 f"got {lambdas!r}."
             )
         for scale in lambdas:
-            expect_number("model.attention.lambdas", scale, 0)
+            expect_number("model.attention.lambdas", scale, 0, MOST_LAMBDA)
         self.lambdas = tuple(float(scale) for scale in lambdas)
+        if len(set(self.lambdas)) < len(self.lambdas):
+            raise InputError(f"Expected model.attention.lambdas to hold each number once, but got {list(lambdas)}.")
         expect_boolean("model.mirror", mirror)
         self.standardization = Standardization(trunk.channels)
         self.attention = AttentionHead(trunk.channels)

@@ -29,6 +29,8 @@ warnings.filterwarnings("ignore", message=r"The '(train|val)_dataloader' does no
 # AUCs and speed are of all processes already when one of them logs them.
 warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(val/auc|val/score|images_per_second)")
 
+MOST_WORKERS = 128  # each is a process of its own, with memory of its own
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
@@ -88,11 +90,11 @@ class TrainerSettings:
         """Refuse what cannot train."""
         for name, least in {"max_epochs": 1, "batch_size": 2, "overfit_batches": 0, "devices": 1}.items():
             expect_whole(f"trainer.{name}", getattr(self, name), least)
-        for name, least in {"num_workers": 0, "limit_batches": 1}.items():
-            expect_whole(f"trainer.{name}", getattr(self, name), least, null=True)
+        expect_whole("trainer.limit_batches", self.limit_batches, 1, null=True)
+        expect_whole("trainer.num_workers", self.num_workers, 0, MOST_WORKERS, null=True)
         expect_number("trainer.mixup", self.mixup, 0)
         if self.gradient_clip is not None:
-            expect_number("trainer.gradient_clip", self.gradient_clip, 1e-9)
+            expect_number("trainer.gradient_clip (null: no limit)", self.gradient_clip, 1e-9)
         if self.ema is not None:
             expect_share("trainer.ema", self.ema)
         for name in ("balanced", "probe", "compile"):

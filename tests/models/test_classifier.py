@@ -216,6 +216,6 @@ def test_illegal_input_is_refused(network: LesionClassifier) -> None:
     for shape in ((2, 3, 21, 30), (2, 21, 30)):
         with pytest.raises(ValueError, match=r"\(B, 1, H, W\), but got \(2"):
             network(torch.zeros(shape))
-    for lambdas in ((), (1.0, -0.5), (math.nan,)):
+    for lambdas in ((), (1.0, -0.5), (math.nan,), (1e9,), (1, 1.0)):
         with pytest.raises(InputError, match=r"model\.attention\.lambdas"):
             LesionClassifier(small_trunk(), lambdas=lambdas, outputs=7)
