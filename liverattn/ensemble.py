@@ -71,11 +71,11 @@ def write(comparison: "Comparison", folder: Path) -> list["ResultTable"]:
     """Write tables, figures, pages and predictions, and last ``metrics.json`` with all numbers."""
     from liverattn.comparison.evidence import evidence_tables, write_evidence
 
-    tables = evidence_tables(comparison)
+    tables, epochs = evidence_tables(comparison), comparison.epochs()
     write_evidence(comparison, tables, folder)
     with replacing(folder / "predictions.parquet") as temporary:
         comparison.predictions().to_parquet(temporary, index=False)
-    if (epochs := comparison.epochs()) is None:
+    if epochs is None:
         (folder / "epochs.csv").unlink(missing_ok=True)  # of an earlier comparison
     else:
         with replacing(folder / "epochs.csv") as temporary:

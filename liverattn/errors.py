@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
-from typing import TypeGuard
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeGuard, TypeVar
 
 MOST_LISTED = 50
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -41,6 +42,23 @@ class InputListError(InputError):
     def __reduce__(self) -> tuple[type["InputListError"], tuple[str, tuple[str, ...], str]]:
         # Exceptions travel between processes by their message alone otherwise.
         return type(self), (self.heading, self.problems, self.remedy)
+
+
+def told_together(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """What all calls return, in order.
+
+    Raises:
+        InputError: Some are refused; what each of them says, line by line.
+    """
+    found, problems = [], []
+    for call in calls:
+        try:
+            found.append(call())
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return found
 
 
 def written(value: object) -> str:

@@ -219,7 +219,17 @@ def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_pa
     (leaking / "split.json").write_text(json.dumps({**split, "train": [*split["train"], split["held_out"][0]]}))
     refused(run(), "b, repeat 0, fold 0", str(leaking), "was trained on the patient of", split["held_out"][0])
     (leaking / "predictions.parquet").write_bytes(b"")
-    refused(run(), str(leaking / "predictions.parquet"), "cannot be read")
+    other = next((tmp_path / "runs" / "a").glob("*/predictions.parquet"))
+    other.write_bytes(b"")
+    refused(run(), f"{leaking / 'predictions.parquet'} cannot be read", f"{other} cannot be read")
+    assert not any(path.is_file() for path in folder(tmp_path).iterdir())
+
+
+def test_a_damaged_table_of_epochs_leaves_nothing_half_done(run: Callable[..., Result], tmp_path: Path) -> None:
+    write_three(tmp_path, TWO, "a")
+    damaged = next(tmp_path.rglob("run.json")).with_name("epochs.csv")
+    damaged.write_text("epoch,ca")
+    refused(run(), f"{damaged} lacks the column(s) cases, score")
     assert not any(path.is_file() for path in folder(tmp_path).iterdir())
 
 

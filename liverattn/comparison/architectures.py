@@ -1,5 +1,6 @@
 """Finished fold runs, grouped by data and by architecture, and names for the architectures."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from liverattn.configuration import identity
-from liverattn.errors import InputError, InputListError
+from liverattn.errors import InputError, InputListError, told_together
 from liverattn.evaluation.scores import Task
 from liverattn.provenance import architecture_labels, architecture_settings
 from liverattn.runs import RunFolder, anew, find_runs
@@ -92,9 +93,9 @@ def finished_runs(folder: Path) -> list[FinishedRun]:
     """Read what the finished runs below a folder are; no predictions yet.
 
     Raises:
-        InputError: There is none, or a file is damaged.
+        InputError: There is none, or files are damaged (all of them are named).
     """
-    runs = [_read(run) for run in find_runs(folder) if run.is_finished]
+    runs = told_together(functools.partial(_read, run) for run in find_runs(folder) if run.is_finished)
     if not runs:
         raise InputError(
             f"There is no finished run in {folder}. Train some (python -m liverattn.train +experiment=...), or name "

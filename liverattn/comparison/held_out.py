@@ -1,5 +1,6 @@
 """Held-out predictions of finished fold runs, read and checked one by one."""
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from liverattn.comparison.architectures import Architecture, Cell, FinishedRun
-from liverattn.errors import InputError
+from liverattn.errors import InputError, told_together
 from liverattn.evaluation.localization import AttentionQuality
 from liverattn.evaluation.scores import Task, shows_lesion
 
@@ -130,10 +131,11 @@ def read_folds(architecture: Architecture, cells: Iterable[Cell], *, inner: bool
     Raises:
         InputError: A file is damaged, contradicts itself or ``split.json``, or holds a number that is not finite.
     """
-    return [
-        _read_fold(f"{architecture.label}, repeat {cell[0]}, fold {cell[1]}", architecture.runs[inner, cell])
+    label, runs = architecture.label, architecture.runs
+    return told_together(
+        functools.partial(_read_fold, f"{label}, repeat {cell[0]}, fold {cell[1]}", runs[inner, cell])
         for cell in sorted(cells)
-    ]
+    )
 
 
 def join(folds: Sequence[FoldPredictions]) -> HeldOut:

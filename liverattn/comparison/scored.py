@@ -1,5 +1,6 @@
 """An architecture or the ensemble with its numbers, under every protocol that its runs serve."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from liverattn.comparison.architectures import Architecture, Cell
 from liverattn.comparison.consistency import check_folds
 from liverattn.comparison.held_out import HeldOut, join, read_folds
 from liverattn.comparison.members import Candidates
+from liverattn.errors import told_together
 from liverattn.evaluation.crossvalidation import Numbers, Summary, group_numbers, ranked
 from liverattn.evaluation.scores import Task
 
@@ -152,12 +154,13 @@ def read(found: Candidates) -> list[Scored]:
         InputError: See :func:`~liverattn.comparison.held_out.read_folds` and
             :func:`~liverattn.comparison.held_out.check_folds`.
     """
-    folds = {
-        (architecture.label, inner): read_folds(architecture, cells, inner=inner)
+    chosen = {
+        (architecture.label, inner): functools.partial(read_folds, architecture, cells, inner=inner)
         for architecture in found.architectures
         for inner in (False, True)
         if (cells := architecture.cells(inner=inner).intersection(found.cells))
     }
+    folds = dict(zip(chosen, told_together(chosen.values()), strict=True))
     check_folds([fold for some in folds.values() for fold in some])
     return [
         Scored(a.label, a, a.tasks, {inner: join(some) for (label, inner), some in folds.items() if label == a.label})

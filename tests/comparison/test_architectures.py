@@ -69,6 +69,17 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: str | None,
     assert str(run.path) in str(caught.value) and "Remove" in str(caught.value)
 
 
+def test_all_damaged_runs_are_named_at_once(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, "resnet_240", COHORT, 0, fold) for fold in range(3)]
+    for run in runs[1:]:
+        (run.path / "run.json").write_text("{")
+    with pytest.raises(InputError) as caught:
+        finished_runs(tmp_path)
+    assert [line.partition(" is damaged")[0] for line in str(caught.value).splitlines()] == [
+        str(run.path / "run.json") for run in runs[1:]
+    ]
+
+
 def test_an_architecture_is_everything_but_cell_and_selection_and_place(tmp_path: Path) -> None:
     write_run(tmp_path, "resnet_240", COHORT, 0, 0)
     write_run(tmp_path, "resnet_240", COHORT, 0, 1, root="/elsewhere")
