@@ -22,11 +22,12 @@ def option(name: str, value: object) -> str:
     return shlex.quote(f"{name}={written}")
 
 
-def make(target: str, outputs: Path | str) -> str:
-    """A target of the Makefile for these outputs."""
-    if str(outputs) == "outputs":
-        return f"make {target}"
-    return f"make {target} {shlex.quote('OUTPUTS=' + str(outputs).replace('$', '$$'))}"
+def make(target: str, outputs: Path | str, args: str = "") -> str:
+    """A target of the Makefile for these outputs, with options that need no quotes."""
+    words = [f"make {target}", *([f"ARGS={args}"] if args else [])]
+    if str(outputs) != "outputs":
+        words.append(shlex.quote("OUTPUTS=" + str(outputs).replace("$", "$$")))
+    return " ".join(words)
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from liverattn.configuration import verb
 from liverattn.errors import InputError
-from liverattn.sweeps.matrix import print_sweep
+from liverattn.sweeps.matrix import next_command, print_sweep
 from liverattn.sweeps.record import Sweep, find_sweeps
 
 
@@ -31,7 +31,9 @@ def show(sweep: Sweep, sweeps: Sequence[Sweep]) -> None:
     """Print a sweep's matrix, what failed and why, and time left; name the other sweeps."""
     progress = sweep.progress()
     print_sweep(sweep, progress, Console())
-    if any(item.state != "finished" for item in progress):
+    if all(item.state == "finished" for item in progress):
+        print(f"\nNext: {next_command(sweep)}")
+    else:
         print(f"\nStarted with: {sweep.command}\n              (the same command goes on with what is not finished)")
     others = [other for other in sweeps if other is not sweep]
     if others:

@@ -35,7 +35,7 @@ def test_a_finished_sweep_is_not_started_again(command: Command, tmp_path: Path)
     done = sweep(tmp_path, cell("a"))
     finish(done.run(done.cells[0]))
     result = command(status.main, f"paths.outputs={tmp_path}")
-    assert "+ 1 done" in result.out
+    assert "+ 1 done" in result.out and f"Next: make ensemble OUTPUTS={tmp_path}\n" in result.out
     assert not any(word in result.out for word in ("Time left", "Started with", "Other sweeps", "Failed"))
 
 

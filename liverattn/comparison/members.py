@@ -9,6 +9,7 @@ from liverattn.evaluation.scores import Task
 from liverattn.provenance import has_setting
 
 PROTOCOLS = ("paper", "inner", "last")
+_KIND = {False: "protocol=paper", True: "protocol=inner"}
 QUOTED = "A name with a blank needs quotes twice: 'a=\"NAME\"' or 'members=[\"NAME\"]'."
 
 
@@ -123,11 +124,14 @@ def _reference_cells(
     cells = [(repeat, fold) for repeat in wanted for fold in range(folds)]
     if not any(found.issuperset(cells) for found in finished):
         lines = [f"{a.label}: {_missing(found, cells)}" for a, found in zip(architectures, finished, strict=True)]
-        kind = "protocol=inner" if inner else "protocol=paper"
         repeat, fold = next(cell for cell in cells if cell not in finished[0])
+        what = "Train"
+        if others := sum(len(a.cells(inner=not inner)) for a in architectures):
+            split = "without an inner split" if inner else "with an inner split"
+            what = f"Give {_KIND[not inner]} for the {others} fold run(s) {split}, train"
         remedy = (
-            f"Train them with {kind} (such as: python -m liverattn.train ... {kind} protocol.repeat={repeat} "
-            f"protocol.fold={fold}), or choose repeats=[...] that one of them has wholly."
+            f"{what} them with {_KIND[inner]} (such as: python -m liverattn.train ... {_KIND[inner]} "
+            f"protocol.repeat={repeat} protocol.fold={fold}), or choose repeats=[...] that one of them has wholly."
         )
         raise InputListError("No architecture has all fold runs", lines, remedy)
     return cells

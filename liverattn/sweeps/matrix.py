@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from liverattn.commands import make
 from liverattn.reporting.tables import number
 from liverattn.runs import State
 from liverattn.sweeps.record import Progress, Sweep
@@ -104,6 +105,13 @@ def print_sweep(sweep: Sweep, progress: Sequence[Progress], console: Console) ->
             print(f"\nFailed: {sweep.cell_name(position)}: {first_line(item.error)}")
             trace = sweep.run(cell).path / "traceback.txt"
             print(*([f"  trace: {trace}"] if trace.exists() else []), f"  again: {cell.command}", sep="\n")
+
+
+def next_command(sweep: Sweep) -> str:
+    """What makes tables of the finished cells, under the protocol that they were trained for."""
+    protocols = {cell.tags["protocol"] for cell in sweep.cells}
+    only = protocols.pop() if len(protocols) == 1 else "paper"
+    return make("ensemble", sweep.outputs, "" if only == "paper" else f"protocol={only}")
 
 
 def summary(sweep: Sweep, progress: Sequence[Progress]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from liverattn.errors import InputError
 from liverattn.prepare import prepared_data
 from liverattn.sweeps.cell_job import MOTHER
 from liverattn.sweeps.expansion import described_sweep
-from liverattn.sweeps.matrix import first_line, news, print_sweep, summary, summary_table
+from liverattn.sweeps.matrix import first_line, news, next_command, print_sweep, summary, summary_table
 from liverattn.sweeps.parent_run import ParentRun, open_parent
 from liverattn.sweeps.record import Progress, Sweep
 
@@ -68,7 +68,7 @@ def _show(sweep: Sweep, progress: Sequence[Progress]) -> None:
     unfinished = any(item.state != "finished" for item in progress)
     print(f"Again:      {sweep.command}   (goes on with what is not finished)" if unfinished else "All are finished.")
     print(f"Runs:       {sweep.outputs / 'runs'}; {make('ui', sweep.outputs)}")
-    print(f"Next:       {make('ensemble', sweep.outputs)}")
+    print(f"Next:       {next_command(sweep)}")
 
 
 @dataclass

@@ -85,7 +85,9 @@ def test_different_repeats_are_no_common_cells(tmp_path: Path) -> None:
 
 def test_runs_with_an_inner_split_are_cells_of_their_own(tmp_path: Path) -> None:
     write_others(tmp_path, "a")
-    with pytest.raises(InputError, match=r"a: missing 0/0, 0/1, 0/2[^_]*protocol=inner"):
+    with pytest.raises(
+        InputError, match=r"a: missing 0/0, 0/1, 0/2[^_]*Give protocol=paper for the 9 .* without an inner "
+    ):
         candidates(grouped(tmp_path), None, inner=True, repeats=None)
     write_architecture(tmp_path, "a", COHORT, [0], inner_folds=6, backbone__name="a")
     assert candidates(grouped(tmp_path), None, inner=True, repeats=None).cells == ALL_CELLS[:3]

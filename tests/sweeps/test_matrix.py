@@ -12,6 +12,7 @@ from liverattn.sweeps.matrix import (
     legend,
     matrix_table,
     news,
+    next_command,
     print_sweep,
     summary,
     summary_table,
@@ -138,3 +139,17 @@ def test_durations(seconds: float, said: str) -> None:
 def test_a_first_line() -> None:
     assert first_line("\n a\nb") == "a"
     assert first_line(None) == first_line("") == first_line("\n") == "unknown error"
+
+
+@pytest.mark.parametrize(
+    ("protocols", "args"),
+    [
+        (["inner", "inner"], " ARGS=protocol=inner"),
+        (["last"], " ARGS=protocol=last"),
+        (["paper"], ""),
+        (["paper", "last"], ""),
+    ],
+)
+def test_tables_are_made_under_the_protocol_of_the_sweep(tmp_path: Path, protocols: list[str], args: str) -> None:
+    recorded = sweep(tmp_path, *(cell(f"r{i}", fold=i, protocol=name) for i, name in enumerate(protocols)))
+    assert next_command(recorded) == f"make ensemble{args} OUTPUTS={tmp_path}"
