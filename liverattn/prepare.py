@@ -1,5 +1,6 @@
 """Any source to a checked manifest, prepared images and a report: ``python -m liverattn.prepare data=...``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,17 @@ def main(cfg: DictConfig) -> None:
     print(f"Look at:         {folder / 'check.html'}")
     options = f"data=manifest {option('data.manifest', table)} {option('data.root', manifest.root)}"
     print(f"Table of cases:  {table} ({options})")
-    choice = HydraConfig.get().runtime.choices["data"]  # data.name may be another
-    print(f"Next: python -m liverattn.train +experiment=resnet_240 data={choice} ...")
+    print(f"Next: {next_command(cfg, manifest)}")
+
+
+def next_command(cfg: DictConfig, manifest: "Manifest") -> str:
+    """What trains on the same data, without the outputs that they cannot teach."""
+    from liverattn.data.labels import without_positives
+
+    given = [typed for typed in HydraConfig.get().overrides.task if typed.lstrip("+~").startswith(("data", "paths."))]
+    tasks = {name: list(task.outputs) for name, task in cfg.data.tasks.items() if task is not None}
+    left_out = without_positives(manifest.table, tasks)
+    return shlex.join(["python", "-m", "liverattn.train", "+experiment=resnet_240", *given, *left_out])
 
 
 if __name__ == "__main__":

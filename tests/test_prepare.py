@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 
 from liverattn import prepare
+from liverattn.configuration import config_folder
 from liverattn.data.manifest import Manifest
 from tests.conftest import Result
 
@@ -111,9 +114,14 @@ def test_the_audit_can_be_switched_off(command: Command, hospital: Path) -> None
     assert not (hospital.parent / "outputs" / "prepared" / "duplicates").exists()
 
 
-def test_what_is_run_next_has_the_choice_of_data_not_their_name(command: Command, hospital: Path) -> None:
-    result = command(prepare.main, *of(hospital, "audit=false", "data.name=clinic"))
-    assert result.status == 0 and "+experiment=resnet_240 data=manifest ..." in result.out
+def test_what_is_run_next_trains_on_these_data_as_it_stands(command: Command, hospital: Path) -> None:
+    given = of(hospital, "data.name=clinic", 'data.exclude=["case1"]')
+    result = command(prepare.main, "audit=false", *given)
+    (line,) = [line for line in result.out.splitlines() if line.startswith("Next: python -m liverattn.train ")]
+    options = shlex.split(line)[4:]
+    assert options == ["+experiment=resnet_240", *given, "~data.tasks.type"]  # the hospital knows no types
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        assert list(compose("train", options).data.tasks) == ["lesion", "malignancy"]
 
 
 def test_every_violation_is_in_the_report(command: Command, hospital: Path) -> None:

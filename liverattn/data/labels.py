@@ -1,6 +1,6 @@
 """Outputs of the network and what is known of them for each case."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -41,12 +41,25 @@ def case_labels(
     if absent:
         raise InputError(
             f"No case is positive for the output(s) {', '.join(absent)}, so they cannot be learned from these data. "
-            "Leave them out of data.tasks."
+            "Leave them out of data.tasks: '~data.tasks.type' drops a task, 'data.tasks.type.outputs=[cyst,hcc]' keeps "
+            "some of its outputs."
         )
     if lesion_free == "masked":
         conditional = np.array([name != "lesion" for name in outputs])
         labels[np.ix_(manifest.table["lesion"].to_numpy() == 0, conditional)] = np.nan
     return labels
+
+
+def without_positives(table: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> list[str]:
+    """Options that leave out what no case of a manifest's table is positive for; ``tasks``: outputs by task."""
+    options = []
+    for name, outputs in tasks.items():
+        left = [output for output in outputs if (truth_of(table, output) == 1).any()]
+        if not left:
+            options.append(f"~data.tasks.{name}")
+        elif len(left) < len(outputs):
+            options.append(f"data.tasks.{name}.outputs=[{','.join(left)}]")
+    return options
 
 
 def kinds_of_lesion(table: pd.DataFrame) -> NDArray[np.int64]:

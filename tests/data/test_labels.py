@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from liverattn.data.labels import OUTPUTS, case_labels, kinds_of_lesion
+from liverattn.data.labels import OUTPUTS, case_labels, kinds_of_lesion, without_positives
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.errors import InputError
 
@@ -60,6 +60,11 @@ def test_kinds_of_lesion(manifest: Manifest) -> None:
 def test_outputs_that_cannot_be_learned_are_named(manifest: Manifest) -> None:
     with pytest.raises(InputError, match=r"positive for the output\(s\) fnh, cyst, so .* Leave them out of data.tasks"):
         case_labels(manifest, ["lesion", "fnh", "hcc", "cyst"])
+
+
+def test_what_cannot_be_learned_is_left_out(manifest: Manifest) -> None:
+    tasks = {"lesion": ["lesion"], "type": ["fnh", "hcc", "cyst"], "other": ["fnh"]}
+    assert without_positives(manifest.table, tasks) == ["data.tasks.type.outputs=[hcc]", "~data.tasks.other"]
 
 
 def test_illegal_names_list_the_valid_ones(manifest: Manifest) -> None:
