@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -116,7 +118,9 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_mlflow_models_serve_answers_a_request_with_an_image(registered: tuple[str, Path], bundle: Bundle) -> None:
+def test_mlflow_models_serve_answers_a_request_with_an_image(
+    registered: tuple[str, Path], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, folder = registered
     port = free_port()
     command = [
@@ -139,6 +143,9 @@ def test_mlflow_models_serve_answers_a_request_with_an_image(registered: tuple[s
         with urllib.request.urlopen(request, timeout=60) as response:
             content = response.read()
             answer = json.loads(content)["predictions"]
+        (folder / "image.png").write_bytes(encoded(picture()))
+        monkeypatch.chdir(folder)
+        (documented,) = run_documented(port)["answers"]
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
@@ -148,6 +155,17 @@ def test_mlflow_models_serve_answers_a_request_with_an_image(registered: tuple[s
     assert answer[0]["error"] is None and answer[0]["boxes"].startswith("[")
     assert answer[1]["error"] == "not an image in a known format" and answer[1]["probability_lesion"] is None
     assert b"NaN" not in content
+    assert documented["probability_lesion"] == pytest.approx(answer[0]["probability_lesion"], abs=1e-5)
+    assert documented["error"] is None and documented["boxes"] == answer[0]["boxes"]
+
+
+def run_documented(port: int) -> dict[str, Any]:
+    """Run what docs/using.md shows of a request, to this port."""
+    page = (Path(__file__).parents[2] / "docs" / "using.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "/invocations" in block)
+    found: dict[str, Any] = {}
+    exec(code.replace("5001", str(port)), found)
+    return found
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]", patience: float = 150) -> None:
