@@ -1,6 +1,7 @@
 """AUCs within subgroups: size and type of the lesion, site, and brightness of the image (m of Eq. 1)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from liverattn.comparison.held_out import on_one_scale, out_of_fold
 from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.pairs import ONE_SCORE
 from liverattn.comparison.scored import Scored
-from liverattn.evaluation.intervals import Interval, bootstrap_statistic, weighted_aucs
-from liverattn.evaluation.scores import Task, shows_lesion
+from liverattn.evaluation.intervals import Interval, patient_draws, percentiles, score_strata, weighted_aucs
+from liverattn.evaluation.scores import Task, auc, shows_lesion
 from liverattn.reporting.results import Cell, Number, ResultTable, Row
 
 
@@ -36,15 +37,16 @@ def subgroup_table(rows: Sequence[Scored], protocol: str, tasks: Sequence[Task])
     scales = [on_one_scale(one.held_out[protocol == "inner"], tasks) for one in rows]
     scores = [out_of_fold(one, protocol).probability for one in scales]
     patients = out_of_fold(held_out, protocol).patients
+    weights = patient_draws(patients, score_strata(truth, tasks))
     made = []
     for output, k, labels, groups in _questions(truth, known, tasks):
         for number, (name, mask) in enumerate(groups):
             inside = np.where(mask, labels, np.nan)
             counts: list[Cell] = [int((inside == 1).sum()), int((inside == 0).sum())]
-            areas = [_area(inside, score[:, k], patients) for score in scores]
+            areas = [_area(inside, score[:, k], patients, weights) for score in scores]
             made.append(Row([output, name, *counts, *areas], begins_section=number == 0))
     notes = [
-        f"{ONE_SCORE} Intervals over 2 000 draws of patients, none where a class has fewer than {FEWEST} images.",
+        f"{ONE_SCORE} Intervals over 2 000 draws of all patients, none where a class has fewer than {FEWEST} images.",
         "Lesion, by size, type or kind: the lesion images of that group against all lesion-free ones. Sizes: thirds by "
         "the share of the prepared image that the boxes cover; m: thirds of the brightness that Eq. 1 divides by.",
     ]
@@ -88,12 +90,13 @@ def _by_site(known: pd.DataFrame) -> list[Group]:
     return [(f"site {name}", (site == name).to_numpy()) for name in sites] if len(sites) > 1 else []
 
 
-def _area(labels: NDArray[np.float64], score: NDArray[np.float64], patients: NDArray[np.str_]) -> Number:
-    rows = ~np.isnan(labels) & ~np.isnan(score)
-    fewest = min((labels[rows] == 1).sum(), (labels[rows] == 0).sum())
-    if fewest < 1:
-        return interval_number(Interval(*[float("nan")] * 3), 3)
-    found = bootstrap_statistic(
-        lambda drawn: weighted_aucs(labels[rows], score[rows], drawn), patients[rows], labels[rows]
-    )
-    return interval_number(found if fewest >= FEWEST else Interval(found.value, float("nan"), float("nan")), 3)
+def _area(
+    labels: NDArray[np.float64], score: NDArray[np.float64], patients: NDArray[np.str_], weights: NDArray[np.float32]
+) -> Number:
+    labels = np.where(np.isnan(score), np.nan, labels)
+    value, limits = auc(labels, score), Interval(*[float("nan")] * 3)
+    classes = [labels == one for one in (0, 1)]
+    if min(one.sum() for one in classes) >= FEWEST:
+        smallest = min(len(np.unique(patients[one])) for one in classes)
+        limits = percentiles(value, weighted_aucs(labels, score, weights), smallest)
+    return interval_number(replace(limits, value=value), 3)

@@ -10,8 +10,10 @@ from sklearn.metrics import roc_auc_score
 from liverattn.comparison.architectures import finished_runs, group_architectures
 from liverattn.comparison.held_out import on_one_scale, out_of_fold
 from liverattn.comparison.members import candidates
+from liverattn.comparison.numbers import interval_number
 from liverattn.comparison.scored import Scored, read
 from liverattn.comparison.subgroups import subgroup_table
+from liverattn.evaluation.intervals import bootstrap_scores
 from liverattn.reporting.results import Number
 from tests.finished_runs import Cohort, share, write_architecture
 
@@ -58,6 +60,13 @@ def test_types_against_all_lesion_free_images(rows: dict, images: pd.DataFrame) 
     assert rows["lesion", "benign"][0] + rows["lesion", "malignant"][0] == 32 == rows["lesion", "all"][0]
 
 
+def test_all_images_have_the_intervals_of_the_table_of_intervals(scored: Scored, rows: dict) -> None:
+    found = out_of_fold(on_one_scale(scored.held_out[False], scored.tasks), "last")
+    expected = bootstrap_scores(found.truth, found.probability, found.patients, scored.tasks)
+    for output in ("lesion", "malignancy"):
+        assert rows[output, "all"][2] == interval_number(expected[output], 3)
+
+
 def test_thirds_by_size(rows: dict, images: pd.DataFrame) -> None:
     sizes = [name for output, name in rows if output == "malignancy" and ("boxes" in name or "%" in name)]
     assert len(sizes) == 3
@@ -90,3 +99,16 @@ def test_without_a_table_of_cases_there_is_none(scored: Scored) -> None:
     table = subgroup_table([replace(scored, held_out={False: one_site})], "last", scored.tasks)
     assert table is not None
     assert not [row for row in table.rows if str(row.cells[1]).startswith(("site", "m "))]
+
+
+def test_what_has_no_score_has_no_area(scored: Scored) -> None:
+    held_out = scored.held_out[False]
+    blank = {name: np.where([False, True] + [False] * 5, np.nan, one) for name, one in held_out.probabilities.items()}
+    silent = replace(scored, label="b", held_out={False: replace(held_out, probabilities=blank)})
+    table = subgroup_table([scored, silent], "last", scored.tasks)
+    assert table is not None
+    for row in table.rows:
+        number = row.cells[-1]
+        assert isinstance(number, Number) and np.isnan(number.mean) == (
+            row.cells[0] == "malignancy" or row.cells[2] == 0 or row.cells[3] == 0
+        )
