@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
@@ -21,7 +22,7 @@ from liverattn.files import read_json, replacing, write_json
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import POINT, THRESHOLD, Prediction, known_values, prediction_row, typed
-from liverattn.reporting.overlay import Overlay, write_overlay, write_sheet, write_thumbnail
+from liverattn.reporting.overlay import Overlay, Tile, write_overlay, write_sheet, write_thumbnail
 
 WIDEST = 360  # of a picture in the report, pixels
 CHUNK = 1000  # rows
@@ -170,7 +171,13 @@ class PredictionJob:
             return None
         shown.sort(reverse=True)
         chosen = [shown[k] for k in sorted({round(k) for k in np.linspace(0, len(shown) - 1, count)})]
-        write_sheet([(self.picture(number), f"#{number}  {first[12:]} {value:.2f}") for value, number in chosen], path)
+        captions = {number: f"#{number}  {first[12:]} {value:.2f}" for value, number in chosen}
+        values = {row.number: row.values for row in self.rows() if row.number in captions}
+        tiles = [
+            Tile(self.picture(k), caption, _shares(values[k], "known_boxes"), _shares(values[k], "boxes"))
+            for k, caption in captions.items()
+        ]
+        write_sheet(tiles, path)
         return path
 
     def picture(self, number: int) -> Path:
@@ -272,6 +279,13 @@ def _state(case: Case) -> list[Any] | None:
             found = case.path.stat()
             return [str(case.path.absolute()), case.frame, found.st_size, found.st_mtime_ns]
     return None
+
+
+def _shares(row: Mapping[str, Any], column: str) -> NDArray[np.float64]:
+    """(N, 4) boxes of a row as shares of the image's width and height."""
+    boxes = np.array(json.loads(row[column] or "[]"), dtype=np.float64).reshape(-1, 4)
+    left, top = json.loads(row["region"] or "[0, 0]")[:2]
+    return np.asarray((boxes - [left, top, left, top]) / ([row["width"], row["height"]] * 2))
 
 
 def _raw(prediction: Prediction) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from liverattn.errors import InputError
 from liverattn.prediction.images import Case, cases_of
-from liverattn.prediction.job import JobOptions, PredictionJob
+from liverattn.prediction.job import JobOptions, PredictionJob, _shares
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import Prediction
 from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
@@ -223,3 +223,11 @@ def test_another_bundle_or_option_is_refused(predictor: Predictor, folder: Path,
         job(tmp_path / "other", predictor, folder, operating_point="best")
     with pytest.raises(InputError, match="Two images have the same name"):
         PredictionJob(tmp_path / "x", predictor, [Case("a"), Case("a")], JobOptions())
+
+
+def test_boxes_on_the_sheet_are_shares_of_the_ultrasound_region() -> None:
+    row = {"boxes": "[[110, 210, 150, 300]]", "known_boxes": None, "region": "[100, 200, 300, 600]"}
+    row |= {"width": 200, "height": 400}
+    np.testing.assert_allclose(_shares(row, "boxes"), [[0.05, 0.025, 0.25, 0.25]])
+    np.testing.assert_allclose(_shares({**row, "region": None}, "boxes"), [[0.55, 0.525, 0.75, 0.75]])
+    assert _shares(row, "known_boxes").shape == (0, 4)

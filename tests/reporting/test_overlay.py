@@ -10,8 +10,9 @@ from liverattn.reporting.overlay import (
     KNOWN,
     OPACITY,
     STRIP,
-    TILE,
+    TILE_SIZE,
     Overlay,
+    Tile,
     draw_overlay,
     write_sheet,
     write_thumbnail,
@@ -71,8 +72,13 @@ def test_a_sheet(tmp_path: Path) -> None:
     for number, shape in enumerate([(120, 200), (300, 100), (90, 90)]):
         attention = np.zeros(shape, np.float32)
         write_thumbnail(Overlay(np.full(shape, 90, np.uint8), attention, None, NONE), tmp_path / str(number), 360)
-    write_sheet([(tmp_path / str(number), f"#{number}") for number in range(3)], tmp_path / "sheet.png", columns=2)
+    boxes = np.array([[0.25, 0.25, 0.75, 0.75]])
+    tiles = [Tile(tmp_path / str(number), f"#{number}", boxes if number == 0 else NONE, NONE) for number in range(3)]
+    write_sheet(tiles, tmp_path / "sheet.png", columns=2)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    assert sheet.shape == (2 * TILE[1] + STRIP, 2 * TILE[0], 3)
-    assert abs(int(sheet[TILE[1] // 2, TILE[0] // 2, 0]) - 90) <= 2  # the first image, in the middle of its tile
-    assert (sheet[TILE[1] + 100 : TILE[1] + 140, TILE[0] + 20 : -20] == 255).all()  # no fourth one
+    assert sheet.shape == (2 * TILE_SIZE[1] + STRIP, 2 * TILE_SIZE[0], 3)
+    middle = sheet[TILE_SIZE[1] // 2, TILE_SIZE[0] // 2]
+    assert abs(int(middle[0]) - 90) <= 2  # the first image, in the middle of its tile
+    column = 4 + 292 // 4  # 292 x 175 pixels of the first image
+    assert tuple(sheet[22 + 175 // 2, column]) == KNOWN and tuple(sheet[22 + 175 // 8, column]) != KNOWN
+    assert (sheet[TILE_SIZE[1] + 100 : TILE_SIZE[1] + 140, TILE_SIZE[0] + 20 : -20] == 255).all()  # no fourth one
