@@ -89,6 +89,12 @@ class Architecture:
         return {cell for is_inner, cell in self.runs if is_inner == inner}
 
 
+def kept_together(run: FinishedRun) -> str:
+    """What a run counts as patients, in words: near-duplicates of different ones may have been made one."""
+    is_grouped = yaml.safe_load(run.folder.config.read_text())["data"].get("group_duplicates")
+    return "patients or groups of near-duplicates" if is_grouped else "patients"
+
+
 def finished_runs(folder: Path) -> list[FinishedRun]:
     """Read what the finished runs below a folder are; no predictions yet.
 

@@ -28,7 +28,7 @@ from liverattn.bundle.contents import (
     TaskPart,
     TrunkPart,
 )
-from liverattn.comparison.architectures import Cell, FinishedRun, finished_runs, group_architectures
+from liverattn.comparison.architectures import Cell, FinishedRun, finished_runs, group_architectures, kept_together
 from liverattn.comparison.held_out import OutOfFold, join, out_of_fold, read_folds
 from liverattn.comparison.pairs import auc_intervals
 from liverattn.comparison.results import Comparison, compare
@@ -273,7 +273,7 @@ def _metrics(comparison: Comparison, judged: Scored, scores: OutOfFold) -> Metri
 
 def _data(run: FinishedRun, outputs: Sequence[str], scores: OutOfFold) -> DataPart:
     positive = {output: int((scores.truth[:, k] == 1).sum()) for k, output in enumerate(outputs)}
-    counts = {"images": len(scores.images), "patients": len(set(scores.patients.tolist())), **positive}
+    counts = {"images": len(scores.images), kept_together(run): len(set(scores.patients.tolist())), **positive}
     return DataPart(name=run.data_name, fingerprint=run.fingerprint, assignment=run.assignment, counts=counts)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from liverattn.comparison.architectures import kept_together
 from liverattn.comparison.curves import roc_panels
 from liverattn.comparison.held_out import out_of_fold
 from liverattn.comparison.measured_attention import attention_by_architecture, detection_table
@@ -157,10 +158,9 @@ def _sections(tables: Sequence[ResultTable], folder: Path) -> list[EvidenceSecti
 
 def _shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     positives = ", ".join(f"{count} {name}" for name, count in facts["positives"].items())
-    kept_together = "patients or groups of near-duplicates" if facts["near_duplicates_grouped"] else "patients"
     runs = f"{facts['fold_runs']} of each architecture: {facts['repeats']} x {facts['folds']} folds"
     return [
-        ("cases", f"{facts['images']} images of {facts['patients']} {kept_together}; {positives}"),
+        ("cases", f"{facts['images']} images of {facts['patients']} {facts['kept_together']}; {positives}"),
         ("fold runs", f"{runs}, protocol {facts['protocol']}"),
         ("ensemble", "; ".join(facts["members"])),
         ("score", f"{facts['score_weights']} (Eq. 4)"),
@@ -181,6 +181,7 @@ def claim_facts(comparison: Comparison, tables: Sequence[ResultTable]) -> dict[s
         "data": architecture.any_run.data_name,
         "images": len(found.images),
         "patients": len(set(found.patients.tolist())),
+        "kept_together": kept_together(architecture.any_run),
         "positives": {name: int((found.truth[:, k] == 1).sum()) for k, name in enumerate(comparison.outputs)},
         "tasks": [vars(task) for task in comparison.tasks],
         "score_weights": " + ".join(f"{task.weight / total:.3g} {task.name}" for task in comparison.tasks),

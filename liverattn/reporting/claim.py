@@ -30,6 +30,7 @@ def claim_checklist(facts: Mapping[str, Any]) -> str:
 
             - ``data``: Name; ``phantom`` is called synthetic.
             - ``images``, ``patients``: How many.
+            - ``kept_together``: What ``patients`` counts, in words, if it is not patients alone.
             - ``positives``: Images by output.
             - ``tasks``: Of ``name``, ``outputs``, ``weight`` and ``conditional`` (scored on lesion images only).
             - ``score_weights``: Of Eq. 4, in words.

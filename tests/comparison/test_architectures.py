@@ -10,6 +10,7 @@ from liverattn.comparison.architectures import (
     choose_data,
     finished_runs,
     group_architectures,
+    kept_together,
 )
 from liverattn.errors import InputError
 from tests.finished_runs import TWO_TASKS, Cohort, write_architecture, write_run
@@ -199,3 +200,10 @@ def test_the_builder_writes_what_the_contract_says(tmp_path: Path) -> None:
     assert set(table["protocol"]) == {"paper", "last", "inner"}
     assert yaml.safe_load(run.config.read_text())["protocol"]["fold"] == 1
     assert run.is_finished
+
+
+@pytest.mark.parametrize(("grouped", "words"), [(False, "patients"), (True, "patients or groups of near-duplicates")])
+def test_groups_of_near_duplicates_are_no_patients(tmp_path: Path, grouped: bool, words: str) -> None:
+    write_run(tmp_path, "a", COHORT, data__group_duplicates=grouped)
+    (run,) = finished_runs(tmp_path)
+    assert kept_together(run) == words

@@ -68,7 +68,8 @@ def test_the_ensemble_is_tested_against_all_that_it_is_not(comparison: Compariso
 def test_the_checklist_is_told_the_numbers_of_the_tables(comparison: Comparison) -> None:
     tables = evidence_tables(comparison)
     facts = claim_facts(comparison, tables)
-    assert facts["images"] == facts["patients"] == 60 and facts["positives"] == {"lesion": 30, "malignancy": 15}
+    assert facts["images"] == facts["patients"] == 60 and facts["kept_together"] == "patients"
+    assert facts["positives"] == {"lesion": 30, "malignancy": 15}
     assert (facts["folds"], facts["repeats"], facts["fold_runs"], facts["inner_folds"]) == (3, 2, 6, 4)
     assert [one["backbone"] for one in facts["architectures"]] == ["a", "b"] and "ema" not in facts["architectures"][0]
     assert facts["intervals"]["lesion"] == vars(auc_intervals(comparison.ensemble, "inner")["lesion"])

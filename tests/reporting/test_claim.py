@@ -37,6 +37,7 @@ FACTS: dict[str, Any] = {
     "data": "clinic",
     "images": 367,
     "patients": 298,
+    "kept_together": "patients or groups of near-duplicates",
     "positives": {"lesion": 109, "malignancy": 54, "cyst": 30, "fnh": 8},
     "tasks": [
         {"name": "lesion", "outputs": ["lesion"], "weight": 0.5, "conditional": False},
@@ -316,6 +317,15 @@ def test_protocols(protocol: str | None, inner_folds: int | None, text: str) -> 
         assert text in found[number][1]
         assert ("flatters the numbers" in found[number][1]) == (protocol == "paper")
     assert ("put aside" in found[19][1]) == (protocol == "inner")
+
+
+def test_groups_of_near_duplicates_are_not_passed_off_as_patients() -> None:
+    found = rows(claim_checklist(FACTS))
+    for number in (2, 20, 21, 35):
+        assert "patients or groups of near-duplicates 298" in found[number][1]
+    assert found[20][0] == IN_PART and "how many patients these are" in found[20][1]
+    alone = rows(claim_checklist(changed(near_duplicates_grouped=False, kept_together="patients")))
+    assert "Images 367, patients 298" in alone[20][1] and alone[20][0] == FILLED
 
 
 def test_weaknesses_are_stated() -> None:
