@@ -3,11 +3,13 @@
 import errno
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors
@@ -55,6 +57,23 @@ def test_the_documented_values_of_cells_compose() -> None:
         (option,) = re.findall(r"'([^']*data\.values=[^']*)'", page.read_text())
         cfg = composed("data=table", "data.manifest=x.csv", option, name="prepare")
         assert list(cfg.data.source["values"].lesion.values()) == [1, 0]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{n}.md" for n in ("data", "evidence", "results", "using"))])
+def test_documented_commands_compose(page: str) -> None:
+    text = (FOLDER.parent / page).read_text().replace("+experiment=...", "+experiment=resnet_240").replace("=...", "=x")
+    found = re.findall(r"python -m liverattn\.(\w+)([^`#|\n]*)", text)
+    assert found
+    for verb, typed in found:
+        quoted = typed.rstrip('"') if typed.count('"') % 2 else typed  # within a variable
+        words = [word for word in shlex.split(quoted) if "=" in word]
+        options = []
+        for one in OverridesParser.create().parse_overrides(words):
+            line = str(one.input_line)
+            options.append(
+                f"{line.split('=')[0]}={next(one.sweep_string_iterator())}" if one.is_sweep_override() else line
+            )
+        composed(*options, name=verb)
 
 
 @pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
