@@ -137,14 +137,15 @@ def _forget_scores(job: "PredictionJob") -> None:
 
 
 def show(job: "PredictionJob") -> None:
-    """Print what was found, and each kind of problem once."""
+    """Print what was found, and what is wrong or odd about which images."""
     counts = job.counts()
     print(f"Images:  {', '.join(f'{count} {name}' for name, count in counts.items()).replace(' images', '', 1)}")
-    shown = [f"{row.values['image_id']}: {row.values['error']}" for row in job.rows() if row.values["error"]]
-    for line in shown[:10]:
-        print(f"Error:   {line}")
-    if len(shown) > 10:
-        print(f"Error:   ... and {len(shown) - 10} more in the table")
+    for start, column in (("Error:  ", "error"), ("Warning:", "warnings")):
+        shown = [f"{row.values['image_id']}: {row.values[column]}" for row in job.rows() if row.values[column]]
+        for line in shown[:10]:
+            print(f"{start} {line}")
+        if len(shown) > 10:
+            print(f"{start} ... and {len(shown) - 10} more in the table")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The verb, as a user runs it, and its report in a real browser."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ def table(tmp_path: Path) -> Path:
         lesion = int(number % 3 > 0)
         boxes = '"[[30,30,90,80]]"' if lesion else ""
         lines.append(f"case-{number},{number}.png,{lesion},{number % 2 if lesion else ''},{boxes}")
+    Image.fromarray(picture(10)).resize((40, 30)).save(tmp_path / "10.png")
     (tmp_path / "11.png").write_bytes(b"broken")
     (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
     return tmp_path / "cases.csv"
@@ -53,6 +55,7 @@ def test_a_table_with_labels(command: Command, bundle: Bundle, table: Path, tmp_
     assert result.status == 0, result.err
     assert "Research use only" in result.out and "12, 1 with errors" in result.out
     assert "Error:   case-11: not an image in a known format" in result.out
+    assert re.search(r"\nWarning: case-10: .*enlarged [\d.]+ times\n", result.out)
     (folder,) = (tmp_path / "outputs" / "predictions").iterdir()
     found = pd.read_csv(folder / "predictions.csv")
     assert found["truth_lesion"].tolist() == [float(k % 3 > 0) for k in range(12)]
