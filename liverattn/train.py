@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from liverattn.commands import make
+from liverattn.commands import make, option
 from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import expect_choice, expect_number, expect_whole
 from liverattn.prepare import prepared_data
@@ -149,7 +149,7 @@ def show(run: RunFolder, protocol: str, outputs: Path) -> None:
     for other in by_protocol.keys() - {protocol}:
         print(f"Score of the same training under protocol={other}: {number(by_protocol[other]['score'])}")
     print(f"Run folder: {run.path}\nLook at:    {run.path / 'attention.png'} and {run.path / 'roc.png'}")
-    print(f"Runs:       {make('ui', outputs)}")
+    print(f"Runs:       {make('ui', outputs)}\nNext:       python -m liverattn.report {option('run', run.path)}")
 
 
 if __name__ == "__main__":

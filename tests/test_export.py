@@ -79,6 +79,7 @@ def test_one_fold_run_as_a_bundle(tiny: list[str], tmp_path: Path, command: Comm
     result = command(train.main, *tiny, "tracking=none")
     assert result.status == 0, result.err
     (run,) = find_runs(tmp_path / "outputs" / "runs")
+    assert f"Next:       python -m liverattn.report run={run.path}\n" in result.out
     result = command(export.main, f"run={run.path}", "formats=[]")
     assert result.status == 0, result.err
     assert Bundle(run.path / "bundle").contents.protocol == "paper"
