@@ -53,6 +53,7 @@ export default {
       // An answer to an older gesture than the last one must not take that one's boxes away.
       if (isOther || now.edit >= this.edit) {
         this.boxes = now.boxes;
+        if (this.drag?.before) this.follow();
         if (isOther || !this.boxes[this.selected]) this.selected = null;
       }
       for (const url of now.upcoming) new Image().src = url;
@@ -106,7 +107,7 @@ export default {
       const found = event.shiftKey ? null : this.under(start);
       const index = found ? found[0] : this.boxes.length;
       const before = found ? this.boxes[index] : [...start, ...start];
-      this.drag = { start, index, held: found ? found[1] : [1, 1], before, box: found ? before : null };
+      this.drag = { start, index, isNew: !found, held: found ? found[1] : [1, 1], before, box: found ? before : null };
       this.selected = found ? index : null;
     },
     move(event) {
@@ -137,6 +138,12 @@ export default {
       const within = (value, size) => Math.min(Math.max(value, 0), size), { width, height } = this.shown;
       return [within(Math.min(xa, xb), width), within(Math.min(ya, yb), height),
         within(Math.max(xa, xb), width), within(Math.max(ya, yb), height)];
+    },
+    follow() { // another tab changed the boxes under the hand: it holds the same one, or a new one behind all
+      const { isNew, before } = this.drag;
+      this.drag.index = isNew ? this.boxes.length : this.boxes.findIndex(box => String(box) === String(before));
+      if (this.drag.index < 0) this.drag = null;
+      else if (!isNew || this.drag.box) this.selected = this.drag.index;
     },
     finish() {
       const { box, before, index } = this.drag ?? {};

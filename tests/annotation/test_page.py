@@ -69,7 +69,13 @@ class Person:
         sync_api.expect(self.page.locator(".name")).to_have_text(image_id)
         self.page.wait_for_selector(".canvas svg.ready")
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float], keys: str | None = None) -> None:
+    def drag(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        keys: str | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         matrix = "(() => { const m = document.querySelector('.canvas svg').getScreenCTM(); return [m.a, m.e, m.f]; })()"
         scale, left, top = self.page.evaluate(matrix)
         (x0, y0), (x1, y1) = [(left + x * scale, top + y * scale) for x, y in (start, end)]
@@ -78,6 +84,7 @@ class Person:
         self.page.mouse.move(x0, y0)
         self.page.mouse.down()
         self.page.mouse.move(x1, y1, steps=5)
+        meanwhile()
         self.page.mouse.up()
         if keys is not None:
             self.page.keyboard.up(keys)
@@ -182,6 +189,27 @@ def test_a_person_fills_in_a_table(person: Person, serve: Callable[[], Served], 
     assert not person.errors
     strangers = [url for url in person.requests if not re.match(r"(http|ws)://127\.0\.0\.1:\d+/", url)]
     assert not strangers and len(person.requests) > 10
+
+
+def test_what_another_tab_does_during_a_drag_stays(person: Person, serve: Callable[[], Served]) -> None:
+    served = serve()
+    person.open(served.address, "a")
+    other = Person(person.page.context.browser.new_page(), person.table)
+    other.open(served.address, "a")
+
+    def draw() -> None:
+        other.drag((200, 20), (240, 60))
+        sync_api.expect(person.page.locator(".canvas .box")).to_have_count(2)
+
+    def remove() -> None:
+        other.drag((220, 40), (220, 40))  # selects it
+        other.press("Delete")
+        sync_api.expect(person.page.locator(".canvas .box")).to_have_count(1)
+
+    person.drag((40, 30), (80, 70), meanwhile=draw)
+    person.finds(0, "1", "", "", [[200, 20, 240, 60], [40, 30, 80, 70]])
+    person.drag((60, 50), (80, 70), meanwhile=remove)  # moves the second box, which is the first now
+    person.finds(0, "1", "", "", [[60, 50, 100, 90]])
 
 
 class Known:
