@@ -94,6 +94,14 @@ def test_runs_with_an_inner_split_are_cells_of_their_own(tmp_path: Path) -> None
     assert candidates(grouped(tmp_path), None, inner=False, repeats=None).cells == ALL_CELLS
 
 
+def test_runs_that_all_have_an_inner_split_are_pointed_to(tmp_path: Path) -> None:
+    write_architecture(tmp_path, "a", COHORT, [0], inner_folds=6)
+    with pytest.raises(
+        InputError, match=r"\nGive protocol=inner for the 3 fold run\(s\) with an inner split, train them"
+    ):
+        candidates(grouped(tmp_path), None, inner=False, repeats=None)
+
+
 def test_folds_beyond_the_configured_ones_count(tmp_path: Path) -> None:
     # A split file may have more folds than protocol.folds says.
     five = Cohort(counts=(10, 0, 5, 0, 5, 0), folds=5, tasks=TWO_TASKS)
