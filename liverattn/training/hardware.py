@@ -113,7 +113,7 @@ def choose_hardware(
     instructions emulates them several times slower than float32, so they are asked for.
 
     Raises:
-        InputError: More GPUs are asked for than are there, or an unknown choice.
+        InputError: More GPUs are asked for than are there, float16 on the CPU, or an unknown choice.
     """
     expect_choice("trainer.accelerator", accelerator, ("auto", "cpu", "gpu"))
     expect_choice("trainer.precision", precision, ("auto", "32-true", "bf16-mixed", "16-mixed"))
@@ -125,6 +125,11 @@ def choose_hardware(
         raise InputError(
             f"Expected trainer.devices to be at most {torch.cuda.device_count()}, the number of GPUs that torch can "
             f"use, but got {devices}. On the CPU (trainer.accelerator=cpu) there is no limit."
+        )
+    if chosen == "cpu" and precision == "16-mixed":  # torch would take bfloat16, and the records say float16
+        raise InputError(
+            "Expected trainer.precision to be auto, 32-true or bf16-mixed on the CPU, but got 16-mixed, which needs a "
+            "GPU."
         )
     return Hardware(
         accelerator=chosen,

@@ -63,6 +63,9 @@ def test_a_gpu_is_taken_if_there_is_one(machine: Machine, native: bool, precisio
 def test_what_is_given_is_kept(machine: Machine) -> None:
     machine.has(gpu=False, cpu={"avx512_bf16": True})
     assert choose_hardware(precision="32-true", channels_last=False) == Hardware("cpu", "32-true", False)
+    with pytest.raises(InputError, match=r"32-true or bf16-mixed on the CPU, but got 16-mixed, which needs a GPU"):
+        choose_hardware(precision="16-mixed")
+    machine.has(gpu=True)
     assert choose_hardware(precision="16-mixed", channels_last=True).precision == "16-mixed"
 
 
