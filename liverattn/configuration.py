@@ -19,7 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverattn import commands
-from liverattn.errors import InputError, expect_boolean, written
+from liverattn.errors import INTERRUPTED, InputError, expect_boolean, written
 from liverattn.files import digest, forget_unfinished, unusable, usable_folder
 
 # What changes where or how fast a run happens, but not its result.
@@ -94,7 +94,7 @@ def plain_errors(*, pass_on: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(_say("Interrupted. The same command goes on from here.", 130))
+        sys.exit(_say(INTERRUPTED, 130))
     except (InputError, OmegaConfBaseException, OSError) as error:
         said = unusable(error) if isinstance(error, OSError) else str(error)
         if said is None or os.environ.get("HYDRA_FULL_ERROR") or pass_on:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeGuard, TypeVar
 
 MOST_LISTED = 50
+INTERRUPTED = "Interrupted. The same command goes on from here."
 T = TypeVar("T")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import Callback, LambdaCallback, LearningRateMonitor, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liverattn.errors import InputError, expect_boolean, expect_choice, expect_number, expect_share, expect_whole
 from liverattn.training.checkpoints import WholeFiles
+from liverattn.training.distributed import stop_at_once
 from liverattn.training.hardware import Hardware, choose_hardware, fits_on_gpu
 
 # Lightning 2.6 with torch 2.14: its own call, nothing that a user can mend.
@@ -163,6 +164,8 @@ class TrainerSettings:
                 "a path with a quotation mark. Choose another name, or another place with paths.outputs."
             )
         more: list[Callback] = [] if logger is None else [LearningRateMonitor("epoch")]
+        if self.devices > 1:
+            more.append(LambdaCallback(on_train_start=lambda *_: stop_at_once()))
         if self.ema is not None:
             # Interpolation leaves constants as they are (the image mean is a buffer, too); the sum of Lightning's own
             # class for this moves their last digits, and a resumed run would begin with them unmoved.

@@ -98,7 +98,8 @@ def started() -> Iterator[Started]:
 
 
 def trainer_with(*followers: "subprocess.Popen[bytes]") -> Any:
-    return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=list(followers))))
+    launcher = SimpleNamespace(procs=list(followers), num_processes=len(followers) + 1)
+    return SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
 
 
 def test_an_error_of_the_leader_ends_the_followers(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +118,64 @@ def test_a_follower_that_failed_by_itself_is_named(started: Started) -> None:
     with pytest.raises(InputError, match=message), leading(trainer_with(well, failing)):
         raise RuntimeError("Connection closed by peer")
     assert well.wait(10) == -signal.SIGKILL
+
+
+def test_a_follower_whose_leader_is_gone_when_it_begins_ends_too() -> None:
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    code = "import time; from liverattn.training.distributed import following\nwith following(): time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, distributed.LEADER: str(gone.pid)})
+    assert process.wait(30) == -signal.SIGKILL
+
+
+# A leader that waits where Python hears nothing, as for a process that has not begun.
+STUCK = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from liverattn.training import distributed
+distributed.PATIENCE = 0.2
+codes = ("import time; time.sleep(60)", {code!r})
+watched = [subprocess.Popen([sys.executable, "-S", "-c", code]) for code in codes]
+launcher = SimpleNamespace(procs=watched, num_processes=3)
+with distributed.leading(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))):
+    while watched: time.sleep(0.01)  # Lightning's own watch has nothing left to kill this process for
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "said"),
+    [
+        ("raise SystemExit(3)", 1, "Error: Another process of this run ended with status 3;"),
+        ("import os; os.kill(os.getpid(), 9)", 1, "Error: Another process of this run ended with status -9;"),
+        ("import os; os.kill(os.getpid(), 15)", 130, "Interrupted. The same command goes on"),
+        ("raise SystemExit(130)", 130, ""),  # which has said it
+    ],
+)
+def test_a_leader_that_waits_ends_with_a_message_when_a_follower_is_gone(ends: str, status: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK.format(code=ends)], capture_output=True, text=True, timeout=50, check=False
+    )  # in time: the process that was well is gone, too, or it would hold the pipes
+    assert done.returncode == status and done.stderr.startswith(said), done.stderr
+    assert len(done.stderr.splitlines()) == bool(said)
+
+
+@pytest.mark.parametrize(("rank", "handler"), [("0", signal.default_int_handler), ("1", signal.SIG_DFL)])
+def test_sigterm_stops_each_process_by_itself(monkeypatch: pytest.MonkeyPatch, rank: str, handler: Any) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        distributed.stop_at_once()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ctrl_c_is_left_to_the_leader() -> None:
+    with following():
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_without_an_error_or_without_followers_nothing_happens(started: Started) -> None:
@@ -281,6 +340,21 @@ def test_killed_processes_end_and_go_on_to_the_same_weights_bit_for_bit(
         first, second = read_outputs(trained[0].epoch(epoch)), read_outputs(killed.epoch(epoch))
         np.testing.assert_array_equal(first.logits, second.logits)
     assert trained[0].read_metrics()["protocols"] == killed.read_metrics()["protocols"]
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_other_process_stops_both(arguments: list[str], tmp_path: Path) -> None:
+    process = shell(
+        "liverattn.train", *arguments, f"paths.outputs={tmp_path}", "tracking=none", "trainer.max_epochs=99"
+    )
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    follower = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (other,) = (child for child in follower if b"train_ddp_process_1" in Path(f"/proc/{child}/cmdline").read_bytes())
+    os.kill(int(other), signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors == "Interrupted. The same command goes on from here.\n"
 
 
 @pytest.mark.slow
