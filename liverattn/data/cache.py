@@ -28,7 +28,7 @@ from liverattn.data.exclusion import exclude_option
 from liverattn.data.images import ImageError, decode_grey, file_bytes
 from liverattn.data.manifest import Manifest
 from liverattn.data.preprocessing import PreparedImage, Preprocessing, Window
-from liverattn.errors import InputListError
+from liverattn.errors import InputError, InputListError
 from liverattn.files import digest, digest_of_lists, replacing
 
 AT_ONCE = 1024  # images handed to the threads; as many are waited for
@@ -79,11 +79,21 @@ class PreparedCases:
         return x0, y0, x1, y1
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        """(height, width) uint8 of one case, read from the page cache."""
-        with open(self._file(row), "rb", buffering=0) as file:  # mapping so small a file takes longer
-            content = file.read()
-        header = int.from_bytes(content[:8], "little")  # of safetensors; behind it lies the image alone
-        return np.frombuffer(content, np.uint8, offset=8 + header).reshape(self.size)
+        """(height, width) uint8 of one case, read from the page cache.
+
+        Raises:
+            InputError: The file was removed, or cut off, since it was prepared.
+        """
+        try:
+            with open(self._file(row), "rb", buffering=0) as file:  # mapping so small a file takes longer
+                content = file.read()
+            header = int.from_bytes(content[:8], "little")  # of safetensors; behind it lies the image alone
+            return np.frombuffer(content, np.uint8, offset=8 + header).reshape(self.size)
+        except (FileNotFoundError, ValueError):
+            raise InputError(
+                f"The prepared image {self._file(row)} was removed or damaged meanwhile. The same command prepares it "
+                "again and goes on."
+            ) from None
 
     def _file(self, row: int) -> str:
         return _file(self.folder, self.keys[row].decode())

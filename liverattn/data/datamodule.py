@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from typing import Any
 
@@ -204,3 +205,25 @@ class LesionDataModule(pl.LightningDataModule):
 def _made(batch: Any) -> Any:
     """Nothing to put together: the data sets make whole batches."""
     return batch
+
+
+@contextmanager
+def loader_errors() -> Iterator[None]:
+    """Tell in one line what went wrong in a loader process.
+
+    Raises:
+        InputError: One met such an error (torch puts its stack trace before the message), or was killed.
+    """
+    try:
+        yield
+    except InputError as error:
+        if "in DataLoader worker process" not in str(error):
+            raise
+        raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            f"A loader process is gone; was the memory full, or /dev/shm? ({str(error).splitlines()[0].strip()}) The "
+            "same command goes on from the last whole epoch; trainer.num_workers=0 needs no such process."
+        ) from error

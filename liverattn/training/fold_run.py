@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from liverattn.data.augmentation import Augmentation
 from liverattn.data.cache import PreparedCases
-from liverattn.data.datamodule import LesionDataModule
+from liverattn.data.datamodule import LesionDataModule, loader_errors
 from liverattn.data.datasets import CaseDataset
 from liverattn.data.labels import kinds_of_lesion
 from liverattn.data.manifest import Manifest
@@ -162,7 +162,7 @@ class FoldRun:
         resume = str(run.last) if run.last.exists() else None
         data = self._data(self.model.grid(*size))
         try:
-            with leading(trainer), self.hardware.limited_threads():
+            with leading(trainer), loader_errors(), self.hardware.limited_threads():
                 trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # how Lightning passes Ctrl-C on
             raise KeyboardInterrupt from None

@@ -1,5 +1,7 @@
 """Batches: the same stream with any number of workers, another one in every epoch, and Eq. 1 applied in float32."""
 
+import os
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from liverattn.data.augmentation import Augmentation
 from liverattn.data.cache import PreparedCases
-from liverattn.data.datamodule import EpochSampler, LesionDataModule
+from liverattn.data.datamodule import EpochSampler, LesionDataModule, loader_errors
 from liverattn.data.datasets import CaseDataset
 from liverattn.data.targets import boxes_to_mask, mask_to_grid
 from liverattn.errors import InputError
@@ -357,3 +359,42 @@ def test_workers_are_chosen_for_the_machine(prepared: Prepared, monkeypatch: pyt
     assert automatic(processes=3).num_workers == 3
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)  # what joblib leaves to one of several cells
     assert automatic().num_workers == 4
+
+
+class Failing(Dataset[int]):
+    """Meets an error, or its end, in the process that reads it."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        if self.error is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            raise self.error
+        return index
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (InputError("The file a.png is gone: restore it."), InputError, r"^The file a\.png is gone: restore it\.$"),
+        (None, InputError, r"^A loader process is gone; was the memory full.*\n?.*num_workers=0 needs no such process"),
+        (RuntimeError("our own mistake"), RuntimeError, r"Traceback[^$]*our own mistake"),
+    ],
+)
+def test_an_error_of_a_loader_process_is_one_line(error: Any, kind: type[Exception], message: str) -> None:
+    loader = DataLoader(Failing(error), num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(kind, match=message) as caught, loader_errors():
+        list(loader)
+    assert type(caught.value) is kind
+
+
+def test_an_error_of_this_process_stays_as_it_is() -> None:
+    for error in (InputError("The file a.png is gone: restore it."), RuntimeError("our own mistake")):
+        with pytest.raises(type(error)) as caught, loader_errors():
+            raise error
+        assert caught.value is error
