@@ -142,7 +142,8 @@ class LocalCells(SlurmCells):
     def _finished(self, executor: "AutoExecutor", arguments: Sequence[tuple[Any, ...]]) -> "Sequence[Job[JobReturn]]":
         most = int(self.params["array_parallelism"])
         threads = max((os.cpu_count() or 1) // most, 1)
-        executor.update_parameters(local_setup=[f"export OMP_NUM_THREADS={threads}"])
+        # Ctrl-C is for the sweep's own process, with which the jobs end; else each would leave a stack trace.
+        executor.update_parameters(local_setup=["trap '' INT", f"export OMP_NUM_THREADS={threads}"])
         jobs: list[Job[JobReturn]] = []
         for one in arguments:
             while sum(not job.done() for job in jobs) >= most:

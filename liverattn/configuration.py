@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,15 +55,25 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(command)
         def started() -> None:
-            with plain_errors():
+            with plain_errors(), _terminated_as_interrupted():
                 for before, word in pairwise(sys.argv):
                     if not before.startswith("--config"):  # a folder or a file
                         _check_grammar(word)
-            main()
+                main()
 
         return started
 
     return decorate
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """What schedulers, containers and ``kill`` send stops a command as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_grammar(word: str) -> None:

@@ -108,12 +108,13 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
-def shell(module: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """Start ``python -m module`` in a process of its own."""
+def shell(module: str, *arguments: str, apart: bool = False, **environment: str) -> "subprocess.Popen[str]":
+    """Start ``python -m module`` in a process of its own; ``apart``: it leads a group of processes."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        start_new_session=apart,
     )

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import shlex
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors
+from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
 from liverattn.errors import InputError
+from tests.conftest import Result
 
 FOLDER = config_folder()
 EXPERIMENTS = sorted(path.stem for path in (FOLDER / "experiment").glob("*.yaml"))
@@ -148,6 +151,18 @@ def test_a_place_without_permission_is_named_with_what_to_do(capsys: pytest.Capt
     assert ended.value.code == 1
     said = "Error: /data/cases.journal.jsonl: permission denied. Nothing was lost: correct the permissions of"
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_sigterm_is_told_as_ctrl_c_is(command: Callable[..., Result], tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    @verb("status")
+    def terminated(cfg: DictConfig) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    result = command(terminated, f"paths.outputs={tmp_path}")
+    assert (result.status, result.err) == (130, "Interrupted. The same command goes on from here.\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_is_told_whoever_wrote(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -32,7 +33,7 @@ def work_on_cell(run: RunFolder, work: Callable[[], None]) -> str | None:
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     mother = os.environ.get(MOTHER)
     is_alone = launcher == "basic" or mother == str(os.getpid())  # joblib starts no process for one job
-    if launcher == "joblib" and mother is not None and not is_alone:
+    if launcher in ("joblib", "local") and mother is not None and not is_alone:
         _leave_with(int(mother))
     with _output_to(run, is_alone=is_alone):
         try:
@@ -75,8 +76,19 @@ def _free_memory() -> None:
 def _leave_with(mother: int) -> None:
     # A worker whose sweep was killed would go on with what is queued, and hold runs that the restarted sweep wants.
     def watch() -> None:
-        while os.getppid() == mother:
+        while _lives(mother):
             time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # not on Linux
+        return True
+    return state != "Z"  # killed, and its own parent has not looked yet

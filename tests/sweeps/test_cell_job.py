@@ -1,5 +1,6 @@
 """One cell of a sweep, in its own process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,14 @@ def test_a_worker_leaves_when_its_sweep_is_gone() -> None:
     )
     assert (gone.returncode, gone.stdout) == (1, "")
     assert (there.returncode, there.stdout) == (0, "on\n")
+
+
+def test_a_process_that_ended_lives_no_longer_even_before_its_parent_looks() -> None:
+    ended = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    assert cell_job._lives(ended.pid)
+    ended.communicate(b"\n")  # which waits for it
+    assert not cell_job._lives(ended.pid)
+    zombie = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    assert not cell_job._lives(zombie.pid)
+    zombie.wait()

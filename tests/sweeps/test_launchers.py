@@ -54,6 +54,24 @@ def test_a_killed_job_costs_the_others_nothing_and_its_cell_is_submitted_again(t
     assert out.count(" interrupted: ") == 1 and "All are finished." in out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [signal.SIGINT, signal.SIGKILL])
+def test_jobs_of_this_machine_end_with_their_sweep(tiny: list[str], tmp_path: Path, stopped: signal.Signals) -> None:
+    process = shell("liverattn.train", *JOBS, *tiny, "protocol.fold=0,1,2", "trainer.max_epochs=2000", apart=True)
+    job = job_with_an_epoch(tmp_path, process)
+    if stopped == signal.SIGINT:  # as a terminal sends it
+        os.killpg(process.pid, stopped)
+    else:
+        process.send_signal(stopped)
+    _, err = process.communicate(timeout=60)  # when no process holds the pipes any more
+    told = stopped != signal.SIGKILL
+    assert process.returncode == (130 if told else -signal.SIGKILL)
+    assert err == "Interrupted. The same command goes on from here.\n" * told
+    assert not Path(f"/proc/{job}").exists()
+    (sweep,), _ = find_sweeps(tmp_path / "outputs")
+    assert {item.state for item in sweep.progress()} <= {"interrupted", "missing"}
+
+
 def test_joblib_is_ours_and_hydra_has_no_remark_on_it() -> None:  # warnings are errors
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         options = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
