@@ -119,6 +119,9 @@ class MlflowTracking:
 
         A server that does not answer is found out within seconds. Of several processes one makes them; one that is
         killed while it does leaves nothing that counts.
+
+        Raises:
+            InputError: The experiment was deleted.
         """
         from mlflow import MlflowClient
 
@@ -132,6 +135,13 @@ class MlflowTracking:
             client = MlflowClient(self.address)
             with prompt_requests():
                 known = client.get_experiment_by_name(self.experiment)
+            if known is not None and known.lifecycle_stage == "deleted":
+                restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
+                raise InputError(
+                    f"The experiment {self.experiment!r} of MLflow at {self.address} was deleted. Restore it "
+                    f"(MLFLOW_TRACKING_URI={shlex.quote(self.address)} {restore}), or take another: "
+                    "tracking.experiment=NAME."
+                )
             if known is not None:
                 return client, known.experiment_id
             return client, client.create_experiment(self.experiment, artifact_location=self._artifacts)

@@ -1,8 +1,10 @@
 """Where runs are tracked, and what may leave the run folder."""
 
 import os
+import shutil
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,20 @@ def test_nothing_is_trained_for_a_server_that_is_not_there(
         (said,) = [line for line in result.err.splitlines() if "MLflow at" in line]
         assert result.status == 1 and "Traceback" not in result.err and "epoch" not in result.out
         assert said.startswith(f"Error: MLflow at {address} cannot be used") and said.endswith("tracking=none.")
+
+
+def test_a_deleted_experiment_is_named_and_can_be_restored(tmp_path: Path, database: Path) -> None:
+    tracking = MlflowTracking(folder=str(tmp_path / "a b"), experiment="Läsionen 2")
+    (tmp_path / "a b").mkdir()
+    shutil.copy(database, tmp_path / "a b")
+    client, experiment = tracking.store()
+    client.delete_experiment(experiment)
+    for use in (tracking.store, lambda: tracking.logger("a", {}), lambda: tracking.publish("a", {}, [], {})):
+        with pytest.raises(InputError, match=r"^The experiment 'Läsionen 2' of MLflow at .* was deleted\.") as caught:
+            use()
+    words = str(caught.value).partition("(")[2].partition(")")[0]
+    subprocess.run(words, shell=True, check=True, capture_output=True)
+    assert tracking.store()[1] == experiment
 
 
 @pytest.mark.parametrize("call", ["log_batch", "log_artifact", "set_terminated"])
