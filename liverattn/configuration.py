@@ -47,6 +47,11 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         @functools.wraps(command)
         def guarded(cfg: DictConfig) -> Any:
             with plain_errors(pass_on=HydraConfig.get().mode == RunMode.MULTIRUN):
+                if HydraConfig.get().job.chdir:
+                    raise InputError(
+                        "Expected hydra.job.chdir to be false, but got true: relative paths, as of the outputs, would "
+                        "mean another place in every run. Leave it out."
+                    )
                 return command(cfg)
 
         main: Callable[[], None] = hydra.main(
@@ -56,6 +61,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         @functools.wraps(command)
         def started() -> None:
             with plain_errors(), _terminated_as_interrupted():
+                sys.argv[1:] = map(_at_home, sys.argv[1:])
                 for before, word in pairwise(sys.argv):
                     if not before.startswith("--config"):  # a folder or a file
                         _check_grammar(word)
@@ -74,6 +80,14 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _at_home(word: str) -> str:
+    """An option whose value begins with ``~``: behind an equals sign shells leave it as it is, and so does Hydra."""
+    option, _, value = word.partition("=")
+    text = value.strip("\"'")
+    path = os.path.expanduser(text)
+    return word if path == text or set("\"',\\") & set(path) else f'{option}="{path}"'
 
 
 def _check_grammar(word: str) -> None:

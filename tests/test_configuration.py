@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from liverattn import train
 from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
 from liverattn.errors import InputError
 from tests.conftest import Result
@@ -163,6 +164,25 @@ def test_sigterm_is_told_as_ctrl_c_is(command: Callable[..., Result], tmp_path: 
     result = command(terminated, f"paths.outputs={tmp_path}")
     assert (result.status, result.err) == (130, "Interrupted. The same command goes on from here.\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("value", ["~/my outputs", '"~/my outputs"', "'~/my outputs'"])
+def test_a_path_may_begin_at_home(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "Käthe"))
+
+    @verb("status")
+    def where(cfg: DictConfig) -> None:
+        print(cfg.paths.outputs)
+
+    assert command(where, f"paths.outputs={value}").out == f"{tmp_path / 'Käthe'}/my outputs\n"
+    assert command(where, 'paths.outputs="a~/b"').out == "a~/b\n"
+
+
+def test_a_working_directory_of_each_run_is_refused(command: Callable[..., Result], tiny: list[str]) -> None:
+    result = command(train.main, *tiny, "hydra.job.chdir=true")
+    assert result.status == 1 and "Expected hydra.job.chdir to be false, but got true" in result.err
 
 
 def test_a_full_disk_is_told_whoever_wrote(capsys: pytest.CaptureFixture[str]) -> None:
