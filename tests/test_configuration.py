@@ -68,7 +68,7 @@ def test_documented_commands_compose(page: str) -> None:
     text = (FOLDER.parent / page).read_text().replace("+experiment=...", "+experiment=resnet_240").replace("=...", "=x")
     found = re.findall(r"python -m liverattn\.(\w+)([^`#|\n]*)", text)
     assert found
-    for verb, typed in found:
+    for name, typed in found:
         quoted = typed.rstrip('"') if typed.count('"') % 2 else typed  # within a variable
         words = [word for word in shlex.split(quoted) if "=" in word]
         options = []
@@ -77,7 +77,7 @@ def test_documented_commands_compose(page: str) -> None:
             options.append(
                 f"{line.split('=')[0]}={next(one.sweep_string_iterator())}" if one.is_sweep_override() else line
             )
-        composed(*options, name=verb)
+        composed(*options, name=name)
 
 
 @pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
