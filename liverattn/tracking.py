@@ -136,7 +136,7 @@ class MlflowTracking:
             with prompt_requests():
                 known = client.get_experiment_by_name(self.experiment)
             if known is not None and known.lifecycle_stage == "deleted":
-                restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
+                restore = f"python -m mlflow experiments restore --experiment-id {known.experiment_id}"
                 raise InputError(
                     f"The experiment {self.experiment!r} of MLflow at {self.address} was deleted. Restore it "
                     f"(MLFLOW_TRACKING_URI={shlex.quote(self.address)} {restore}), or take another: "

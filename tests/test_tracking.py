@@ -5,6 +5,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,8 @@ def test_a_deleted_experiment_is_named_and_can_be_restored(tmp_path: Path, datab
         with pytest.raises(InputError, match=r"^The experiment 'Läsionen 2' of MLflow at .* was deleted\.") as caught:
             use()
     words = str(caught.value).partition("(")[2].partition(")")[0]
-    subprocess.run(words, shell=True, check=True, capture_output=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(words, shell=True, check=True, capture_output=True, env={**os.environ, "PATH": path})
     assert tracking.store()[1] == experiment
 
 
