@@ -46,6 +46,8 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     def decorate(command: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(command)
         def guarded(cfg: DictConfig) -> Any:
+            with plain_errors():
+                _check_whose(HydraConfig.get().job.config_name, config_name)
             with plain_errors(pass_on=HydraConfig.get().mode == RunMode.MULTIRUN):
                 if HydraConfig.get().job.chdir:
                     raise InputError(
@@ -70,6 +72,16 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         return started
 
     return decorate
+
+
+def _check_whose(given: str | None, own: str) -> None:
+    """Refuse the configuration of another verb; one of a person's own is theirs to get right."""
+    name = Path(str(given)).stem
+    if name != own and (config_folder() / f"{name}.yaml").exists():
+        raise InputError(
+            f"--config-name={given} is the configuration of python -m liverattn.{name}, not of liverattn.{own}. Leave "
+            "it out, or give that command."
+        )
 
 
 @contextmanager

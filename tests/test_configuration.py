@@ -185,6 +185,25 @@ def test_a_working_directory_of_each_run_is_refused(command: Callable[..., Resul
     assert result.status == 1 and "Expected hydra.job.chdir to be false, but got true" in result.err
 
 
+def test_the_configuration_of_another_verb_is_refused(command: Callable[..., Result], tmp_path: Path) -> None:
+    for words in (
+        ["--config-name=prepare"],
+        ["-cn", "prepare.yaml"],
+        ["-m", "--config-name=prepare", "audit=true,false"],
+    ):
+        result = command(train.main, *words, f"paths.outputs={tmp_path}", f"hydra.sweep.dir={tmp_path}")
+        assert result.status == 1, words
+        assert re.fullmatch(
+            r"Error: --config-name=prepare(.yaml)? is the configuration of python -m liverattn.prepare, .*\n",
+            result.err,
+        )
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\nnot_there: 1\n")
+    own = command(
+        train.main, f"--config-dir={tmp_path}", "-cn", "mine", f"paths.outputs={tmp_path}", "hydra.job.chdir=true"
+    )
+    assert own.err.startswith("Error: Expected hydra.job.chdir to be ")
+
+
 def test_a_full_disk_is_told_whoever_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, plain_errors():
         raise OSError(errno.ENOSPC, "No space left on device")
