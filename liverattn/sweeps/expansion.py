@@ -32,7 +32,7 @@ def described_sweep(combinations: Sequence[Sequence[str]], configs: Sequence[Dic
         config: Composed for the sweep itself.
 
     Raises:
-        InputError: A cell asks for several processes.
+        InputError: A cell asks for several processes, or its folder lies where later commands do not look.
     """
     refuse_ddp(configs)
     common = set.intersection(*(set(overrides) for overrides in combinations))
@@ -41,6 +41,7 @@ def described_sweep(combinations: Sequence[Sequence[str]], configs: Sequence[Dic
     labels = architecture_labels([(cfg["name"], architecture_settings(identity(cfg))) for cfg in trained])
     parts = zip(combinations, configs, trained, labels, strict=True)
     cells = [_cell(*part, common, outputs) for part in parts]
+    refuse_elsewhere(cells, outputs)
     preset = config.hydra.runtime.choices.get("sweep")
     experiments = ", ".join(dict.fromkeys(cell.tags["experiment"] for cell in cells))
     return known_or_new(
@@ -88,6 +89,21 @@ def _jobs(launcher: DictConfig) -> int:
     if "submitit_folder" in launcher:
         return int(launcher.get("array_parallelism", sys.maxsize))
     return 1
+
+
+def refuse_elsewhere(cells: Sequence[Cell], outputs: Path) -> None:
+    """Refuse cells whose folders lie where later commands do not look for runs.
+
+    Raises:
+        InputError: A folder does.
+    """
+    for cell in cells:
+        if Path(cell.folder).parts[0] != "runs":
+            raise InputError(
+                f"Expected the runs of a sweep to lie below {outputs / 'runs'}, where later commands look for them, "
+                f"but got {os.path.normpath(outputs / cell.folder)}. Leave out hydra.sweep.dir and hydra.sweep.subdir; "
+                "to have everything elsewhere: paths.outputs=..."
+            )
 
 
 def refuse_ddp(configs: Sequence[DictConfig]) -> None:

@@ -185,6 +185,16 @@ def test_several_processes_per_cell_are_refused(sweep: Command, cells: Cells, tm
     assert "Traceback" not in result.err and not any(find_sweeps(tmp_path / "outputs"))
 
 
+@pytest.mark.parametrize("option", ["dir={}/elsewhere", "subdir=../../mine"])
+def test_runs_where_later_commands_do_not_look_are_refused(
+    sweep: Command, cells: Cells, tmp_path: Path, option: str
+) -> None:
+    result = sweep(FOLDS, f"hydra.sweep.{option.format(tmp_path)}")
+    assert result.status == 1 and not cells.begun and "Traceback" not in result.err
+    assert f"to lie below {tmp_path / 'outputs' / 'runs'}" in result.err and "paths.outputs=..." in result.err
+    assert sweep(FOLDS, f"hydra.sweep.dir={tmp_path / 'outputs' / 'runs' / 'mine'}").status == 0
+
+
 @pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": 1, "strategy": "ddp_spawn"}, {"devices": -1}])
 def test_any_way_to_ask_for_several_processes_is_refused(trainer: dict[str, Any]) -> None:
     alone = OmegaConf.create({"trainer": {"devices": 1, "strategy": "auto"}})
