@@ -1,5 +1,6 @@
 """Explain the failures of a finished run or of an ensemble: ``python -m liverattn.report run=...``. Needs no model."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,9 @@ def data_of(member: "Member", cfg: DictConfig) -> "Data":
     try:
         return Data(*prepared_data(OmegaConf.create(config)))
     except InputError as error:
+        said = re.sub(r"\b(?:data|paths)\.(root|manifest|cache)=", r"\1=", str(error))  # as these are called here
         raise InputError(
-            f"{error}\nThe report shows the images that {member.any_run.folder.path} was made from. If they were "
+            f"{said}\nThe report shows the images that {member.any_run.folder.path} was made from. If they were "
             "moved, say where they are: root=... (the folder), manifest=... (a table), cache=... (prepared images)."
         ) from error
 

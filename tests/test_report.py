@@ -174,7 +174,9 @@ def test_data_can_have_moved(command: Command, tmp_path: Path) -> None:
     clinic_runs(before)
     before.rename(after)
     run = find_runs(after)[0]
-    refused(command(report.main, f"run={run.path}"), str(before / "cases.csv"), "manifest=...")
+    result = command(report.main, f"run={run.path}")
+    refused(result, str(before / "cases.csv"), "manifest=...")
+    assert "data.manifest=" not in result.err  # which is no option of this command
     places = [f"manifest={after / 'cases.csv'}", f"cache={after}"]
     result = command(report.main, f"run={run.path}", *places)
     assert result.status == 0, result.err
