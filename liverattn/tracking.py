@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 
+SQLITE = "sqlite:///"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowTracking:
     """Where runs are tracked.
 
     Attributes:
-        folder: Of the database ``mlflow.db`` and the artifacts, unless a server is given.
+        folder: Of the database ``mlflow.db`` and the artifacts, unless another one or a server is given.
         experiment: Name of the MLflow experiment.
         uri: Tracking server or database; None: the variable ``MLFLOW_TRACKING_URI``, else SQLite in ``folder``.
         identifiers: Name images and patients in what is uploaded; else they are replaced by hashes.
@@ -51,19 +53,16 @@ class MlflowTracking:
         expect_boolean("tracking.identifiers", self.identifiers)
 
     @property
-    def is_local(self) -> bool:
-        """The database lies in ``folder``."""
-        # Not whether the variable is set: MLflow sets it to the address when the first run of a process is tracked.
-        return self.address == f"sqlite:///{self._database}"
-
-    @property
     def address(self) -> str:
         """Tracking URI in force."""
-        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._database}"
+        own = f"{SQLITE}{Path(self.folder).resolve() / 'mlflow.db'}"
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or own
 
     @property
-    def _database(self) -> Path:
-        return Path(self.folder).resolve() / "mlflow.db"
+    def database(self) -> Path | None:
+        """File of an SQLite database, beside which its artifacts lie; None: a server, which sees to both."""
+        path = self.address.removeprefix(SQLITE).partition("?")[0]
+        return Path(path).resolve() if self.address.startswith(SQLITE) else None
 
     def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> "MetricsTogether":
         """Open a new run, or the one that a resumed fold run had.
@@ -128,9 +127,10 @@ class MlflowTracking:
         for chatty in ("alembic", "mlflow", "pytorch_lightning"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # traces of errors that it raises, too
-        with self._alone():
-            if self.is_local and not self._database.exists():
-                with replacing(self._database) as temporary:
+        database = self.database
+        with _alone(database):
+            if database is not None and not database.exists():
+                with replacing(database) as temporary:
                     MlflowClient(f"sqlite:///{temporary}").search_experiments()
             client = MlflowClient(self.address)
             with prompt_requests():
@@ -148,18 +148,8 @@ class MlflowTracking:
 
     @property
     def _artifacts(self) -> str | None:
-        # Without a location, artifacts of a local database land in ./mlruns of whatever folder is current.
-        return (Path(self.folder).resolve() / "mlartifacts").as_uri() if self.is_local else None
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self.is_local:  # a server sees to that itself
-            yield
-            return
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        with (Path(self.folder) / "mlflow.lock").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        # Without a location, artifacts of a database land in ./mlruns of whatever folder is current.
+        return None if self.database is None else self.database.with_name("mlartifacts").as_uri()
 
     def upload(self, logger: "MetricsTogether", files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
         """Upload what the logger could not send, files (each with its folder among the artifacts) and final metrics."""
@@ -232,6 +222,17 @@ class MlflowTracking:
             return command
         words = [(word, *word.partition("=")) for word in shlex.split(command)]
         return shlex.join(f"{option}=..." if "exclude" in word else word for word, option, *_ in words)
+
+
+@contextmanager
+def _alone(database: Path | None) -> Iterator[None]:
+    if database is None:  # a server sees to that itself
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name("mlflow.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _hashes(names: Iterable[Any]) -> list[str]:

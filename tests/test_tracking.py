@@ -32,10 +32,24 @@ def test_the_database_lies_in_the_folder_unless_a_server_is_given(
     assert tracking.address == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
     assert tracking.address == "http://127.0.0.1:5999"
-    assert not tracking.is_local
+    assert tracking.database is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # as MLflow itself does
-    assert tracking.is_local
+    assert tracking.database == tmp_path / "mlflow.db"
     assert MlflowTracking(folder=str(tmp_path), uri="sqlite:///x.db").address == "sqlite:///x.db"
+
+
+@pytest.mark.parametrize("address", ["sqlite:///there/own.db", "sqlite:///{}/there/own.db?timeout=9"])
+def test_artifacts_of_any_database_lie_beside_it(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    shutil.copy(database, tmp_path / "there" / "own.db")
+    (tmp_path / "note.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    tracking = MlflowTracking(folder="outputs", uri=address.format(tmp_path))
+    tracking.publish("a", {}, [tmp_path / "note.txt"], {})
+    assert list((tmp_path / "there" / "mlartifacts").rglob("artifacts/note.txt"))
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "note.txt"}
 
 
 def test_patients_are_hashed_unless_switched_on(tmp_path: Path) -> None:
