@@ -1,6 +1,5 @@
 """Finished fold runs to Tables 2 and 3, Figure 5 and an ensemble: ``python -m liverattn.ensemble``. Needs no model."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ SHOWN = ("table2", "table3", "intervals", "protocols", "pooled", "attention")
 if TYPE_CHECKING:
     from liverattn.comparison.results import Comparison
     from liverattn.reporting.results import ResultTable
+    from liverattn.tracking import Tracking
 
 
 @verb("ensemble")
@@ -27,10 +27,11 @@ def main(cfg: DictConfig) -> None:
     """Compare all architectures of one data set, average the best, write and show the results."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     check(cfg)
-    comparison = compared(cfg)
+    comparison, tracking = compared(cfg), build(cfg.tracking)
+    tracking.check()
     tables = write(comparison, folder)
     show(tables, SHOWN)
-    track(cfg, comparison, tables, folder)
+    track(tracking, cfg.name, comparison, tables, folder)
     print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.html'}")
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
@@ -133,33 +134,24 @@ def show(tables: Sequence["ResultTable"], names: Collection[str] | None = None) 
     print("\n".join(f"- {note}" for note in dict.fromkeys(note for table in tables for note in table.notes)))
 
 
-def track(cfg: DictConfig, comparison: "Comparison", tables: Sequence["ResultTable"], folder: Path) -> None:
+def track(
+    tracking: "Tracking", name: str, comparison: "Comparison", tables: Sequence["ResultTable"], folder: Path
+) -> None:
     """Publish the results as one MLflow run, in the place of the one that an earlier call published."""
     from liverattn.comparison.evidence import evidence_files
     from liverattn.provenance import versions
 
-    tracking, note = build(cfg.tracking), folder / "mlflow.json"
     files = [folder / name for name in evidence_files(tables)]
     with TemporaryDirectory() as upload:
         shared = Path(upload) / "predictions.parquet"
         tracking.shared_predictions(comparison.predictions()).to_parquet(shared, index=False)
-        run_id = tracking.publish(
-            cfg.name,
+        tracking.publish(
+            name,
             {**comparison.tags(), "git_commit": versions()["git_commit"]},
             [*files, folder / "metrics.json", shared],
             comparison.tracked_numbers(),
-            replaces=noted_run(note),
+            folder / "mlflow.json",
         )
-    if run_id is not None:
-        write_json(note, {"run_id": run_id})
-
-
-def noted_run(note: Path) -> str | None:
-    """The MLflow run of an earlier call; None: there is none, or the note is damaged and that run stays where it is."""
-    try:
-        return str(json.loads(note.read_text())["run_id"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 if __name__ == "__main__":

@@ -106,8 +106,7 @@ def tracked(cfg: DictConfig) -> "MlflowTracking | None":
     tracking = build(cfg.tracking)
     if not isinstance(tracking, MlflowTracking):
         return None
-    with tracking.usable():
-        tracking.store()
+    tracking.check()
     return tracking
 
 

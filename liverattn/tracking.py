@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from liverattn.errors import InputError, expect_boolean
-from liverattn.files import replacing
+from liverattn.files import read_json, replacing, write_json
 from liverattn.mlflow_requests import prompt_requests
 
 if TYPE_CHECKING:
@@ -163,25 +163,32 @@ class MlflowTracking:
             if value == value:
                 logger.experiment.log_metric(run_id, name, value)
 
+    def check(self) -> None:
+        """Find out now whether anything can be tracked, before what takes long is done.
+
+        Raises:
+            InputError: The tracking server does not answer as one, or the experiment was deleted.
+        """
+        with self.usable():
+            self.store()
+
     def publish(
         self,
         name: str,
         tags: Mapping[str, str],
         files: Iterable[Path],
         metrics: Mapping[str, float],
-        replaces: str | None = None,
-    ) -> str:
-        """Write finished results as a run of their own, without Lightning.
+        note: Path,
+    ) -> None:
+        """Write finished results as a run of their own, without Lightning, in the place of those of earlier calls.
 
         Args:
             name: Of the run.
             tags: People filter by them.
             files: To upload.
             metrics: NaN ones are left out.
-            replaces: Id of the run of an earlier call, deleted (MLflow can restore it) once the new one is whole.
-
-        Returns:
-            Id of the new run.
+            note: Keeps the run's id, from its beginning on. Runs that it names now, also of a call that was killed, are
+                deleted (MLflow can restore them) once the new one is whole.
 
         Raises:
             InputError: The tracking server does not answer as one.
@@ -189,19 +196,21 @@ class MlflowTracking:
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
+        earlier = noted_runs(note)
         with self.usable():
             client, experiment = self.store()
             run_id: str = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+            write_json(note, {"run_id": run_id, "replaces": earlier})
             for path in files:
                 client.log_artifact(run_id, str(path))
             now = int(1000 * time.time())
             defined = [Metric(name, value, now, 0) for name, value in metrics.items() if value == value]
             client.log_batch(run_id, metrics=defined)
             client.set_terminated(run_id)
-        if replaces is not None:
+        for one in earlier:
             with suppress(MlflowException):  # of another database, or deleted already
-                client.delete_run(replaces)
-        return run_id
+                client.delete_run(one)
+        write_json(note, {"run_id": run_id})
 
     def shared_predictions(self, table: pd.DataFrame) -> pd.DataFrame:
         """The prediction table as it may leave the run folder: names of images and patients replaced by hashes."""
@@ -235,6 +244,15 @@ def _alone(database: Path | None) -> Iterator[None]:
         yield
 
 
+def noted_runs(note: Path) -> list[str]:
+    """MLflow runs of earlier calls; none where the note is absent or damaged: they stay where they are."""
+    try:
+        found = read_json(note)
+        return [str(found["run_id"]), *map(str, found.get("replaces", []))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
 def _hashes(names: Iterable[Any]) -> list[str]:
     return [hashlib.sha256(str(name).encode()).hexdigest()[:12] for name in names]
 
@@ -255,13 +273,16 @@ class NoTracking:
     def upload(self, logger: None, files: Mapping[Path, str | None], metrics: Mapping[str, float]) -> None:
         """Nothing is uploaded."""
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     def publish(
         self,
         name: str,
         tags: Mapping[str, str],
         files: Iterable[Path],
         metrics: Mapping[str, float],
-        replaces: str | None = None,
+        note: Path,
     ) -> None:
         """Nothing is published."""
 

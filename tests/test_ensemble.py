@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from liverattn import ensemble
@@ -202,16 +203,6 @@ def test_a_bundle_whose_zip_was_not_written_is_not_of_an_earlier_call(
     assert capsys.readouterr().out.startswith(f"Caution: {tmp_path / 'bundle.zip'} of an earlier call")
 
 
-@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}"])
-def test_a_damaged_note_of_the_tracked_run_stops_nothing(tmp_path: Path, content: str) -> None:
-    note = tmp_path / "mlflow.json"
-    assert ensemble.noted_run(note) is None
-    note.write_text(content)
-    assert ensemble.noted_run(note) is None
-    note.write_text('{"run_id": "f00d"}')
-    assert ensemble.noted_run(note) == "f00d"
-
-
 def test_leaks_and_damage_are_refused_by_name(run: Callable[..., Result], tmp_path: Path) -> None:
     write_three(tmp_path, TWO)
     leaking = next(path.parent for path in (tmp_path / "runs" / "b").glob("*/split.json"))
@@ -267,17 +258,18 @@ def test_mlflow_gets_one_run_without_patients(command: Command, tmp_path: Path) 
     assert not any("phantom-0" in text for text in texts)
 
 
-def test_a_server_that_does_not_answer_costs_no_table(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_there_first", [False, True])
+def test_a_server_that_does_not_answer_is_told_first_and_one_that_is_lost_costs_no_table(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there_first: bool
 ) -> None:
-    def no_server(_: MlflowTracking) -> None:
+    def no_server(*_: object, **__: object) -> None:
         raise MlflowException("no answer")
 
-    monkeypatch.setattr(MlflowTracking, "store", no_server)
+    monkeypatch.setattr(*(MlflowClient, "create_run") if is_there_first else (MlflowTracking, "store"), no_server)
     write_three(tmp_path, TWO, "a")
     result = command(ensemble.main, f"paths.outputs={tmp_path}")
     refused(result, "mlflow.db cannot be used: no answer", "tracking=none")
-    assert "Table 2" in result.out and names(tmp_path) == FILES
+    assert ("Table 2" in result.out) == is_there_first and names(tmp_path) == (FILES if is_there_first else set())
 
 
 def test_no_model_is_needed() -> None:

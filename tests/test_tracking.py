@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from liverattn import train
 from liverattn.errors import InputError
 from liverattn.runs import find_runs
-from liverattn.tracking import MlflowTracking
+from liverattn.tracking import MlflowTracking, noted_runs
 from tests.conftest import Result
 
 TABLE = pd.DataFrame({"image_id": ["anna-1", "anna-2"], "patient_id": ["anna", "anna"], "logit_lesion": [0.5, 1.5]})
@@ -47,7 +47,7 @@ def test_artifacts_of_any_database_lie_beside_it(
     (tmp_path / "note.txt").touch()
     monkeypatch.chdir(tmp_path)
     tracking = MlflowTracking(folder="outputs", uri=address.format(tmp_path))
-    tracking.publish("a", {}, [tmp_path / "note.txt"], {})
+    tracking.publish("a", {}, [tmp_path / "note.txt"], {}, tmp_path / "there" / "mlflow.json")
     assert list((tmp_path / "there" / "mlartifacts").rglob("artifacts/note.txt"))
     assert {path.name for path in tmp_path.iterdir()} == {"there", "note.txt"}
 
@@ -139,13 +139,45 @@ def test_a_deleted_experiment_is_named_and_can_be_restored(tmp_path: Path, datab
     shutil.copy(database, tmp_path / "a b")
     client, experiment = tracking.store()
     client.delete_experiment(experiment)
-    for use in (tracking.store, lambda: tracking.logger("a", {}), lambda: tracking.publish("a", {}, [], {})):
+    for use in (tracking.store, lambda: tracking.logger("a", {}), tracking.check):
         with pytest.raises(InputError, match=r"^The experiment 'Läsionen 2' of MLflow at .* was deleted\.") as caught:
             use()
     words = str(caught.value).partition("(")[2].partition(")")[0]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(words, shell=True, check=True, capture_output=True, env={**os.environ, "PATH": path})
     assert tracking.store()[1] == experiment
+
+
+@pytest.mark.parametrize("last", ["log_batch", "set_terminated", "delete_run"])
+def test_a_call_that_is_killed_while_it_publishes_leaves_no_second_run(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    shutil.copy(database, tmp_path)
+    tracking, note = MlflowTracking(folder=str(tmp_path)), tmp_path / "mlflow.json"
+    tracking.publish("a", {}, [], {}, note)
+    real = getattr(MlflowClient, last)
+
+    def killed_after(*arguments: Any, **more: Any) -> Any:
+        real(*arguments, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, last, killed_after)
+        tracking.publish("a", {}, [], {}, note)
+    tracking.publish("a", {}, [], {}, note)
+    client, experiment = tracking.store()
+    (left,) = client.search_runs([experiment])
+    assert left.info.status == "FINISHED" and noted_runs(note) == [left.info.run_id]
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", '{"run_id": "a", "replaces": 1}'])
+def test_a_damaged_note_of_the_tracked_run_stops_nothing(tmp_path: Path, content: str) -> None:
+    note = tmp_path / "mlflow.json"
+    assert noted_runs(note) == []
+    note.write_text(content)
+    assert noted_runs(note) == []
+    note.write_text('{"run_id": "f00d"}')
+    assert noted_runs(note) == ["f00d"]
 
 
 @pytest.mark.parametrize("call", ["log_batch", "log_artifact", "set_terminated"])
