@@ -1,6 +1,6 @@
 // An image with boxes to draw, move, resize and delete. Everything under the hand happens here, without asking the
-// server; it is told what a finished gesture left ("boxes") and which key was pressed ("key"), always with the case
-// that was on the screen. Coordinates are pixels of the original image.
+// server; it is told which box a finished gesture changed ("box") and which key was pressed ("key"), always with the
+// case that was on the screen. Coordinates are pixels of the original image.
 const REACH = 9; // screen pixels around an edge that take hold of it
 const CURSORS = { "0,0": "move", "-1,-1": "nwse-resize", "1,1": "nwse-resize", "1,-1": "nesw-resize", "-1,1": "nesw-resize",
   "-1,0": "ew-resize", "1,0": "ew-resize", "0,-1": "ns-resize", "0,1": "ns-resize" };
@@ -150,18 +150,19 @@ export default {
       this.drag = null;
       if (!box || box === before) return;
       const whole = box.map(Math.round);
-      if (Math.min(whole[2] - whole[0], whole[3] - whole[1]) >= 2) this.save(this.boxes.toSpliced(index, 1, whole));
+      if (Math.min(whole[2] - whole[0], whole[3] - whole[1]) >= 2) this.save(index, whole);
       else if (index === this.boxes.length) this.selected = null;
     },
-    save(boxes) {
-      this.boxes = boxes;
-      this.$emit("boxes", { case: this.shown.case, boxes, edit: ++this.edit });
+    save(index, after = null) { // one box alone: another tab may have changed others just now
+      const before = this.boxes[index] ?? null;
+      this.boxes = this.boxes.toSpliced(index, 1, ...(after ? [after] : []));
+      this.$emit("box", { case: this.shown.case, before, after, edit: ++this.edit });
     },
     remove() {
       if (!this.boxes.length) return;
       const index = this.selected ?? this.boxes.length - 1;
       this.selected = null;
-      this.save(this.boxes.toSpliced(index, 1));
+      this.save(index);
     },
 
     key(event) {

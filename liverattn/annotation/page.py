@@ -154,7 +154,7 @@ class Page:
                 self.path, self.done = ui.label().classes("path"), ui.label()
                 self.saved = ui.label("saved").classes("saved")
             self.message = ui.label().classes("message")
-            self.canvas = BoxCanvas().on("boxes", self._boxes).on("key", self._key)
+            self.canvas = BoxCanvas().on("box", self._box).on("key", self._key)
             with ui.element("div").classes("side"):
                 self.choices = self._side()
         self.canvas.props["keys"] = [*LABEL_KEYS, *MOVES, "undo", "f", "s", "a"]
@@ -183,10 +183,10 @@ class Page:
         ui.label("Research use only").classes("title")
         return made
 
-    def _boxes(self, event: GenericEventArguments) -> None:
+    def _box(self, event: GenericEventArguments) -> None:
         self.edit = event.args["edit"]
-        case, boxes = event.args["case"], event.args["boxes"]
-        self.desk.act(lambda: self.desk.session.box(case, boxes))
+        change = [event.args[name] for name in ("case", "before", "after")]
+        self.desk.act(lambda: self.desk.session.change(*change))
 
     def _key(self, event: GenericEventArguments) -> None:
         self._press(event.args["case"], event.args["key"])

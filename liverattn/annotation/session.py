@@ -140,6 +140,22 @@ class Session:
         if left != present:
             self._act(case, name, self.table.labels(case).boxed(left))
 
+    def change(self, case: int, before: Sequence[float] | None, after: Sequence[float] | None) -> None:
+        """Set one box of a case; the others stay, also those that another tab drew in the meantime.
+
+        Args:
+            case: From 0.
+            before: What it was; None: a new one.
+            after: What it is; None: it is removed.
+
+        Raises:
+            InputError: It cannot be saved; see :attr:`problem`.
+        """
+        boxes: list[Sequence[float]] = [*self.table.labels(case).box_list()]
+        place = boxes.index(before) if before in boxes else len(boxes)
+        boxes[place : place + 1] = [] if after is None else [after]
+        self.box(case, boxes)
+
     def accept(self, case: int, boxes: Sequence[Sequence[float]]) -> None:
         """Add suggested boxes that the case does not have yet."""
         present = self.table.labels(case).box_list()

@@ -210,6 +210,8 @@ def test_what_another_tab_does_during_a_drag_stays(person: Person, serve: Callab
     person.finds(0, "1", "", "", [[200, 20, 240, 60], [40, 30, 80, 70]])
     person.drag((60, 50), (80, 70), meanwhile=remove)  # moves the second box, which is the first now
     person.finds(0, "1", "", "", [[60, 50, 100, 90]])
+    person.drag((10, 110), (50, 150), meanwhile=lambda: other.drag((200, 110), (240, 150)))  # at the same time
+    person.finds(0, "1", "", "", [[60, 50, 100, 90], [200, 110, 240, 150], [10, 110, 50, 150]])
 
 
 class Known:

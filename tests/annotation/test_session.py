@@ -184,6 +184,24 @@ def test_what_changes_nothing_is_no_action(tmp_path: Path) -> None:
     assert not (work.path.parent / "cases.before-annotation.csv").exists()
 
 
+def test_a_gesture_changes_one_box_alone(tmp_path: Path) -> None:
+    work = Work(copied(tmp_path))
+    first, second, third = [1, 1, 9, 9], [11, 1, 19, 9], [21, 1, 29, 9]
+    for step in (
+        (None, first),
+        (None, second),  # of a tab that does not know the first
+        (first, third),
+        (second, None),
+        ([0, 0, 5, 5], None),  # removed in another tab already
+    ):
+        work.do(("change", 0, *step))
+    assert work.session.table.labels(0).box_list() == [third]
+    work.do(("change", 0, second, first))  # removed in another tab while it was moved
+    assert work.session.table.labels(0).box_list() == [third, first]
+    work.do(("change", 1, [1.5, 2, 9, 9], [2, 2, 10, 9]))
+    assert work.session.table.labels(1).box_list() == [[2, 2, 10, 9]]
+
+
 def test_changes_by_others_stop_the_saving(tmp_path: Path) -> None:
     work = Work(copied(tmp_path))
     work.do(("answer", 0, "b"))
