@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, settings
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (workers + 1)))
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that read exports import onnxruntime themselves
+
 # A shell that starts something in the background has it ignore Ctrl-C, and its children inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,6 @@
 """Traced programs as ONNX files. Needs the extra ``onnx``, and onnxruntime to try what was written."""
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,8 @@ from torch.export import ExportedProgram
 from liverattn.errors import InputError
 from liverattn.exporting.programs import Graph, first_line, largest_difference
 from liverattn.files import replacing
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when onnxruntime is imported
 
 NEEDED = ("onnx", "onnxscript")
 LARGEST = 2**31 - 2**24  # bytes of weights: a file holds 2 GiB

@@ -1,6 +1,8 @@
 """The preparation as tensor operations is the one of ``liverattn.data.preprocessing``, to the last grey level."""
 
 import os
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -126,3 +128,14 @@ def test_all_real_images() -> None:
     for path in paths:
         for steps in (Preprocessing(), Preprocessing(height=480, width=690)):
             assert agrees(steps, read_grey(path)).max() == 0, path
+
+
+def test_onnxruntime_sends_nothing() -> None:
+    code = (
+        "import os, sys, liverattn.exporting.onnx\n"
+        "assert 'onnxruntime' not in sys.modules\n"  # which reads the variable once, and reports from then on
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "1\n", done.stderr
