@@ -4,7 +4,6 @@ MLflow's telemetry is off. Patients are not named in it unless ``tracking.identi
 """
 
 import fcntl
-import hashlib
 import logging
 import os
 import shlex
@@ -20,6 +19,7 @@ import pandas as pd
 from liverattn.errors import InputError, expect_boolean
 from liverattn.files import read_json, replacing, write_json
 from liverattn.mlflow_requests import prompt_requests
+from liverattn.pseudonyms import pseudonyms, secret_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +40,8 @@ class MlflowTracking:
         folder: Of the database ``mlflow.db`` and the artifacts, unless another one or a server is given.
         experiment: Name of the MLflow experiment.
         uri: Tracking server or database; None: the variable ``MLFLOW_TRACKING_URI``, else SQLite in ``folder``.
-        identifiers: Name images and patients in what is uploaded; else they are replaced by hashes.
+        identifiers: Name images and patients in what is uploaded; else they are replaced by hashes with a key that
+            stays in ``folder``.
     """
 
     folder: str
@@ -216,14 +217,14 @@ class MlflowTracking:
         """The prediction table as it may leave the run folder: names of images and patients replaced by hashes."""
         if self.identifiers:
             return table
-        return table.assign(**{name: _hashes(table[name]) for name in ("image_id", "patient_id")})
+        return table.assign(**{name: self._hashes(table[name]) for name in ("image_id", "patient_id")})
 
     def shared_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """A run's configuration as it may leave the run folder: ``data.exclude`` names images, too."""
         data = config["data"]
         if self.identifiers or not data["exclude"]:
             return config
-        return {**config, "data": {**data, "exclude": _hashes(data["exclude"])}}
+        return {**config, "data": {**data, "exclude": self._hashes(data["exclude"])}}
 
     def shared_command(self, command: str) -> str:
         """A command as it may leave this machine: without what ``data.exclude`` holds."""
@@ -231,6 +232,9 @@ class MlflowTracking:
             return command
         words = [(word, *word.partition("=")) for word in shlex.split(command)]
         return shlex.join(f"{option}=..." if "exclude" in word else word for word, option, *_ in words)
+
+    def _hashes(self, names: Iterable[Any]) -> list[str]:
+        return pseudonyms(secret_key(Path(self.folder) / "tracking.key"), names)
 
 
 @contextmanager
@@ -251,10 +255,6 @@ def noted_runs(note: Path) -> list[str]:
         return [str(found["run_id"]), *map(str, found.get("replaces", []))]
     except (OSError, ValueError, TypeError, KeyError):
         return []
-
-
-def _hashes(names: Iterable[Any]) -> list[str]:
-    return [hashlib.sha256(str(name).encode()).hexdigest()[:12] for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Where runs are tracked, and what may leave the run folder."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -57,6 +58,11 @@ def test_patients_are_hashed_unless_switched_on(tmp_path: Path) -> None:
     assert not shared.astype(str).apply(lambda column: column.str.contains("anna")).to_numpy().any()
     assert shared["patient_id"].nunique() == 1
     assert shared["image_id"].nunique() == 2
+    # No plain hash, which could be found by trying all numbers of a hospital; the same in every run of these outputs.
+    assert hashlib.sha256(TABLE["patient_id"][0].encode()).hexdigest()[:12] not in shared["patient_id"].tolist()
+    again, elsewhere = (MlflowTracking(folder=str(tmp_path / name)).shared_predictions(TABLE) for name in (".", "b"))
+    pd.testing.assert_frame_equal(again, shared)
+    assert elsewhere["patient_id"][0] != shared["patient_id"][0]
     assert TABLE["image_id"].tolist() == ["anna-1", "anna-2"]
     pd.testing.assert_frame_equal(MlflowTracking(folder="x", identifiers=True).shared_predictions(TABLE), TABLE)
 
@@ -67,16 +73,16 @@ def test_what_only_looks_like_no_names_is_refused(tmp_path: Path, value: Any) ->
         MlflowTracking(folder=str(tmp_path), identifiers=value)
 
 
-def test_what_is_left_out_is_not_named_either() -> None:
+def test_what_is_left_out_is_not_named_either(tmp_path: Path) -> None:
     config = {"data": {"name": "manifest", "exclude": ["anna-1", 12]}, "seed": 0}
     command = "python -m liverattn.train -m '++data.exclude=[\"anna (1)\"]' protocol.fold=0,1"
-    shared = MlflowTracking(folder="x").shared_config(config)
-    hashes = MlflowTracking(folder="x").shared_predictions(TABLE)["image_id"]
+    shared = MlflowTracking(folder=str(tmp_path)).shared_config(config)
+    hashes = MlflowTracking(folder=str(tmp_path)).shared_predictions(TABLE)["image_id"]
     assert shared["data"]["exclude"][0] == hashes[0] and len(shared["data"]["exclude"]) == 2
     assert shared["seed"] == 0 and config["data"] == {"name": "manifest", "exclude": ["anna-1", 12]}
-    said = MlflowTracking(folder="x").shared_command(command)
+    said = MlflowTracking(folder=str(tmp_path)).shared_command(command)
     assert said == "python -m liverattn.train -m ++data.exclude=... protocol.fold=0,1"
-    named = MlflowTracking(folder="x", identifiers=True)
+    named = MlflowTracking(folder=str(tmp_path), identifiers=True)
     assert named.shared_config(config) == config and named.shared_command(command) == command
 
 

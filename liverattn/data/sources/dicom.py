@@ -1,8 +1,5 @@
 """Ultrasound DICOM files, single- and multi-frame: images without labels, which a table or a person adds."""
 
-import hashlib
-import hmac
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError, InputListError, UnlabeledError, expect_choice
 from liverattn.files import digest, replacing
+from liverattn.pseudonyms import pseudonym, secret_key
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
 BURNT_IN = "DICOM file(s) may show the patient's identity in their pixels: look before you share the images"
@@ -88,7 +86,7 @@ class DicomSource:
         return ({}, []) if self.labels is None else read_labels(Path(self.labels).expanduser(), windows)
 
     def _rows(self, files: Mapping[str, Path], root: Path, folder: Path, counted: Counter[str]) -> list[dict[str, Any]]:
-        key = _key(Path(self.folder) / "key")
+        key = secret_key(Path(self.folder) / "key")
         problems: dict[str, str] = {}
         rows = []
         for name, path in track(files.items(), "Converting DICOM files", transient=True):
@@ -112,13 +110,13 @@ class DicomSource:
         return rows
 
     def _converted(self, file: UltrasoundFile, name: str, folder: Path, key: bytes) -> Iterator[dict[str, Any]]:
-        stem = f"us-{_pseudonym(key, file.instance)}"
+        stem = f"us-{pseudonym(key, file.instance)}"
         targets = {index: folder / "images" / f"{stem}-{index:04d}.png" for index in file.chosen(self.frames)}
         missing = [index for index, target in targets.items() if not target.exists()]
         for index, grey in zip(missing, grey_frames(file, missing), strict=True):
             with replacing(targets[index]) as temporary:
                 Image.fromarray(grey).save(temporary, format="PNG")
-        patient = f"patient-{_pseudonym(key, file.patient)}" if file.patient is not None else stem
+        patient = f"patient-{pseudonym(key, file.patient)}" if file.patient is not None else stem
         for target in targets.values():
             yield {
                 "image_id": target.stem,
@@ -154,21 +152,6 @@ def _files(root: Path) -> list[Path]:
     if not found:
         raise InputError(f"No DICOM file among the {len(files)} files below {root}. Correct data.root=...")
     return found
-
-
-def _key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x") as stream:
-            path.chmod(0o600)
-            stream.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
-    return path.read_bytes()
-
-
-def _pseudonym(key: bytes, identifier: str) -> str:
-    return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:12]
 
 
 def _count(file: UltrasoundFile, counted: Counter[str]) -> None:
