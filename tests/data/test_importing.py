@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -993,3 +994,11 @@ def test_real_cases_go_through_a_tool_and_back(read: Reader, tmp_path: Path, too
         pd.testing.assert_series_equal(actual[column], expected[column])
     for boxes, known in zip(actual["boxes"], expected["boxes"], strict=True):
         np.testing.assert_allclose(boxes, known, atol=1e-9)
+
+
+@pytest.mark.parametrize("end", ["names: *i", "names: {0: *i}", "names: {<<: *i}"])
+def test_yolo_class_lists_that_would_fill_the_memory(read: Reader, root: Path, end: str) -> None:
+    lines = ["a: &a {0: cyst}", *(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi"))]
+    (root / "data.yaml").write_text("\n".join([*lines, end]))
+    with pytest.raises(InputError, match=r"data\.yaml cannot be read \(YAMLError: it has an alias"):
+        read("yolo")

@@ -22,6 +22,15 @@ MARKED = re.compile(r"\s*[0-9]+(\s+[-+0-9.eE]+){4,}\s*$", re.MULTILINE)
 NAMES = TypeAdapter(dict[int, str] | list[str])
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses aliases: a few lines of aliases of aliases can stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*...), which is refused")
+        return super().compose_node(parent, index)
+
+
 @dataclass(frozen=True, kw_only=True)
 class YoloSource(ImportedSource):
     """Cases from YOLO label files: detection (5 numbers), oriented boxes (9) and outlines (7, 11, 13, ...).
@@ -104,7 +113,7 @@ def _class_names(path: Path) -> dict[int, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix in (".yaml", ".yml"):
-            listed = NAMES.validate_python(yaml.safe_load(text)["names"])
+            listed = NAMES.validate_python(yaml.load(text, _WithoutAliases)["names"])
         else:
             listed = [line.strip() for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, TypeError, KeyError, RecursionError, ValidationError, yaml.YAMLError) as error:
