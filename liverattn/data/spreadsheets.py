@@ -19,11 +19,14 @@ OLD_WORKBOOKS = {".xls", ".xlt", ".xlsb"}  # formulas that failed could not be t
 WORKBOOKS = {".xlsx", ".xlsm", ".ods", *OLD_WORKBOOKS}
 LARGEST_WORKBOOK = 500_000_000  # bytes unpacked
 MOST_CELLS = 50_000_000
-FAILED = re.compile(  # a cell of a sheet in XLSX whose formula came to an error, such as #N/A
-    rb"""<(?:\w+:)?c\s(?=[^>]*\br=["']([A-Z]+)([0-9]+)["'])(?=[^>]*\bt=["']e["'])[^>]*>(?:(?!</(?:\w+:)?c>).)*?"""
-    rb"""<(?:\w+:)?v>([^<]*)<""",
+# A cell of a sheet in XLSX whose formula came to an error, such as #N/A. No part reaches into another tag or cell, else
+# what never ends would be looked through anew from every cell.
+FAILED = re.compile(
+    rb"""<(?:\w+:)?c\s(?=[^<>]*\br=["']([A-Z]{1,3})([0-9]{1,7})["'])(?=[^<>]*\bt=["']e["'])[^<>]*>"""
+    rb"""(?:(?!</?(?:\w+:)?c[\s>]).)*?<(?:\w+:)?v>([^<]*)<""",
     re.DOTALL,
 )
+PLACE = re.compile(rb"""\sr\s*=\s*["']([A-Za-z]{0,3})([0-9]{1,7})["']""")  # of a cell or row
 SEPARATOR = re.compile(r'"?sep=([^\n"])"?\n')  # of CSV, in a first line that spreadsheets take for no row
 MERGED = re.compile(rb'table:number-rows-spanned="(?!1")')
 
@@ -79,14 +82,19 @@ def _workbook_rows(path: Path, sheet: str | None) -> list[list[str]]:
         with CalamineWorkbook.from_path(path) as book:
             if sheet is not None and sheet not in book.sheet_names:
                 raise InputError(f"{path} has no sheet {sheet!r}. Found: {', '.join(book.sheet_names)}.")
+            content = _sheet_content(path, sheet if sheet is not None else next(iter(book.sheet_names), ""))
+            _refuse_vast(content)
             found = book.get_sheet_by_name(sheet) if sheet is not None else book.get_sheet_by_index(0)
             if found.total_height * found.total_width > MOST_CELLS:
                 raise ValueError(f"{found.total_height} rows of {found.total_width} columns are more than can be meant")
             rows = [[_text(cell) for cell in row] for row in found.to_python(skip_empty_area=False)]
-        for row, column, error in _failed(path, found.name):
+        for row, column, error in _failed(content):
             if row < len(rows) and column < len(rows[row]):
                 rows[row][column] = error
-        for (top, column), (bottom, _) in found.merged_cell_ranges or ():
+        merged = found.merged_cell_ranges or ()
+        if sum(bottom - top for (top, _), (bottom, _) in merged) > MOST_CELLS:
+            raise ValueError(f"its {len(merged)} merged cells overlap")
+        for (top, column), (bottom, _) in merged:
             for cells in rows[top + 1 : bottom + 1] if top else ():  # none of the header
                 cells[column : column + 1] = rows[top][column : column + 1]  # nothing beyond the last column
         return rows
@@ -118,20 +126,33 @@ def _refuse_misread(path: Path) -> None:
             )
 
 
-def _failed(path: Path, sheet: str) -> Iterator[tuple[int, int, str]]:
+def _sheet_content(path: Path, sheet: str) -> bytes:
+    """The XML of a sheet in XLSX; empty for other workbooks."""
+    if path.suffix.lower() in (".xlsx", ".xlsm") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+            targets = {part.get("Id"): str(part.get("Target")) for part in parts}
+            for listed in fromstring(archive.read("xl/workbook.xml")).iterfind(".//{*}sheet"):
+                if listed.get("name") == sheet:
+                    named = next(value for name, value in listed.items() if name.endswith("}id"))
+                    target = targets[named]
+                    return archive.read(target[1:] if target.startswith("/") else f"xl/{target}")
+    return b""
+
+
+def _refuse_vast(content: bytes) -> None:
+    """The reader makes room for all between the first cell and the last, and ends the process where there is none."""
+    places = {(_column(letters.decode().upper()), int(number)) for letters, number in PLACE.findall(content)}
+    width = 1 + max((column for column, _ in places), default=0)
+    height = max((row for _, row in places), default=0)
+    if width * height > MOST_CELLS:
+        raise ValueError(f"cells as far as row {height} and column {width} are more than can be meant")
+
+
+def _failed(content: bytes) -> Iterator[tuple[int, int, str]]:
     """Row, column, from 0, and error of the formulas that failed, which the reader gives as blank cells."""
-    if path.suffix.lower() not in (".xlsx", ".xlsm") or not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        parts = fromstring(archive.read("xl/_rels/workbook.xml.rels"))
-        targets = {part.get("Id"): str(part.get("Target")) for part in parts}
-        for listed in fromstring(archive.read("xl/workbook.xml")).iterfind(".//{*}sheet"):
-            if listed.get("name") == sheet:
-                named = next(value for name, value in listed.items() if name.endswith("}id"))
-                target = targets[named]
-                content = archive.read(target[1:] if target.startswith("/") else f"xl/{target}")
-                for letters, number, error in FAILED.findall(content):
-                    yield int(number) - 1, _column(letters.decode()), error.decode()
+    for letters, number, error in FAILED.findall(content):
+        yield int(number) - 1, _column(letters.decode()), error.decode()
 
 
 def _column(letters: str) -> int:

@@ -1,5 +1,6 @@
 """Tables as people keep them: other columns, other words, one row per box, workbooks."""
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,34 @@ def test_values_of_a_column_that_is_not_there(tmp_path: Path) -> None:
         SpreadsheetSource(
             path=str(tmp_path / "own.csv"), columns={"path": "path", "lesion": "lesion"}, values={"site": {"a": "b"}}
         ).manifest()
+
+
+SHEET = "<worksheet xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'>{}</worksheet>"
+FIRST = "<row r='1'><c r='A1' t='inlineStr'><is><t>path</t></is></c></row>"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"<sheetData>{FIRST}<row r='1048576'><c r='XFD1048576'><v>1</v></c></row></sheetData>", "row 1048576 and"),
+        (f"<sheetData>{FIRST}<row r='1048576'><c><v>1</v></c><c r='CV9'><v>1</v></c></row></sheetData>", "column 100 "),
+        (
+            f"<sheetData>{FIRST}<row r='100000'><c r='A100000'><v>1</v></c></row></sheetData><mergeCells>"
+            + "<mergeCell ref='A2:A100000'/>" * 501 + "</mergeCells>",
+            "its 501 merged cells overlap",
+        ),
+        (f"<sheetData>{FIRST}</sheetData><!--" + "<c r='A1' t='e'>" * 20_000 + "-->", None),
+    ],
+)  # fmt: skip
+def test_sheets_that_would_never_be_read(root: Path, content: str, message: str | None) -> None:
+    with zipfile.ZipFile(EXPORTS / "cases.xlsx") as old, zipfile.ZipFile(root / "own.xlsx", "w") as new:
+        for name in old.namelist():
+            is_sheet = name.startswith("xl/worksheets/sheet")
+            new.writestr(name, SHEET.format(content) if is_sheet else old.read(name))
+    started = time.monotonic()
+    if message is None:
+        assert read_cells(root / "own.xlsx").columns.tolist() == ["path"]
+    else:
+        with pytest.raises(InputError, match=f"cannot be read .*{message}"):
+            read_cells(root / "own.xlsx")
+    assert time.monotonic() - started < 10  # and not minutes
