@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from liverattn.errors import InputError
 
 SMALLEST = 16  # pixels: below this neither the border crop nor the intensity region means anything
+LARGEST = 80_000_000  # pixels: a header of a few bytes can claim any size
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 ORIENTATION = 0x0112  # of EXIF
 END_OF_JPEG = b"\xff\xd9"
@@ -44,7 +45,7 @@ def file_bytes(path: Path) -> bytes:
 
 def _open(file: Path | io.BytesIO) -> Image.Image:
     try:
-        return Image.open(file)
+        image = Image.open(file)
     except tuple(UNREADABLE) as error:
         raise ImageError(UNREADABLE[type(error)]) from None
     except UnidentifiedImageError:
@@ -52,13 +53,17 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
         raise ImageError("the file is empty (0 bytes)" if empty else "not an image in a known format") from None
     except Exception as error:  # Pillow lets nearly any kind through where a header is damaged
         raise ImageError(f"cannot be opened as an image ({error})") from None
+    if image.format == "EPS":  # a program, whatever the file is called: Pillow has Ghostscript run it
+        image.close()
+        raise ImageError("is PostScript, which is not read: save it as PNG")
+    return image
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone.
 
     Raises:
-        ImageError: Absent, empty or not an image, or smaller than 16x16 pixels.
+        ImageError: Absent, empty or not an image, smaller than 16x16 pixels, or of more than :data:`LARGEST`.
     """
     with _open(path) as image:
         return _checked_size(image)
@@ -82,6 +87,8 @@ def _checked_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if min(width, height) < SMALLEST:
         raise ImageError(f"is only {width}x{height} pixels; at least {SMALLEST}x{SMALLEST} are needed")
+    if width * height > LARGEST:
+        raise ImageError(f"claims {width}x{height} pixels, which cannot be an ultrasound image")
     return width, height
 
 

@@ -188,3 +188,22 @@ def test_folders_are_not_images(tmp_path: Path) -> None:
 
 def test_size_is_width_then_height(tmp_path: Path) -> None:
     assert image_size(saved(tmp_path / "x.png", Image.fromarray(GRADIENT))) == (32, 20)
+
+
+def test_sizes_that_no_image_has_are_refused_by_the_header(tmp_path: Path) -> None:
+    Image.new("1", (8001, 10_000)).save(tmp_path / "bomb.png")
+    for read in (image_size, read_grey):
+        with pytest.raises(ImageError, match="claims 8001x10000 pixels, which cannot be an ultrasound image"):
+            read(tmp_path / "bomb.png")
+
+
+def test_postscript_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*args: Any, **options: Any) -> None:
+        raise AssertionError("Ghostscript was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", run)
+    Image.new("L", (64, 64), 100).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    for read in (image_size, read_grey, read_image):
+        with pytest.raises(ImageError, match="is PostScript, which is not read: save it as PNG"):
+            read(tmp_path / "a.png")
