@@ -18,6 +18,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from liverattn.errors import InputError, InputListError, expect_choice, written
 from liverattn.files import file_digest
+from liverattn.models.plain_tensors import load_plain
 
 IMAGENET = "imagenet"
 # Where a network ends if no cut is named: its last feature map, before pooling.
@@ -210,7 +211,7 @@ def read_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
     if sha256 is not None and file_digest(path) != sha256.lower():
         raise InputError(f"{path} has the SHA-256 {file_digest(path)}, but backbone.sha256 expects {sha256}.")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
     except Exception as error:  # torch raises a dozen kinds for damaged files, and UnpicklingError for code
         said = str(error).lower()
         if "unsupported global" in said or "torchscript" in said or _is_bare_pickle(path):

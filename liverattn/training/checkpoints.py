@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from liverattn.evaluation.protocols import at_least
 from liverattn.evaluation.scores import Task, task_aucs, weighted_score
 from liverattn.files import replacing
+from liverattn.models.plain_tensors import load_plain
 from liverattn.runs import RunFolder
 from liverattn.training.module import LesionModule
 
@@ -183,7 +184,7 @@ class WholeFiles(TorchCheckpointIO):
 
 def with_config(path: Path, config: Mapping[str, Any], target: Path) -> Path:
     """Copy a task checkpoint with another configuration in it, such as one that names no images."""
-    content = torch.load(path, "cpu", weights_only=True)
+    content = load_plain(path)
     torch.save({**content, "config": dict(config)}, target)
     return target
 

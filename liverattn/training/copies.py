@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from liverattn.errors import InputError
+from liverattn.models.plain_tensors import load_plain
 from liverattn.runs import anew
 
 
@@ -43,7 +43,7 @@ def read_copy(path: Path) -> TaskCopy:
         InputError: Absent, damaged, or not a task checkpoint.
     """
     with _readable(path, "task checkpoint"):
-        content = torch.load(path, "cpu", weights_only=True)
+        content = load_plain(path)
         auc = content["aucs"][path.stem]
         return TaskCopy(path.stem, content["epoch"], auc, content["state_dict"], content["config"])
 
@@ -58,7 +58,7 @@ def read_last(path: Path) -> TaskCopy:
         InputError: Absent or damaged.
     """
     with _readable(path, "checkpoint"):
-        content = torch.load(path, "cpu", weights_only=True)
+        content = load_plain(path)
         weights = {
             name.removeprefix("model."): value
             for name, value in content["state_dict"].items()

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -340,3 +341,16 @@ def test_real_pretrained_weights_load(name: str, cut: str | None, file: str) -> 
     assert (features - random).abs().mean() > 0.05
     with pytest.raises(InputError, match="does not fit the backbone"):
         build_backbone(name="resnet50", weights=str(path))
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    assert "conv1.weight" in read_weights(tmp_path / "plain.pth")
+    with pytest.raises(InputError, match=r"bomb\.pth is damaged .*would unpack to 4 MB"):
+        read_weights(tmp_path / "bomb.pth")
