@@ -38,10 +38,13 @@ class Folder:
         """The bytes of a file.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: It cannot be read, or is a device or pipe, which might never end.
         """
+        path = self._path / name
+        if not path.is_file():
+            raise InputError(f"The bundle {self._path} is refused: {name} is no plain file.")
         try:
-            return (self._path / name).read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise InputError(f"The bundle {self._path} cannot be read: {name} ({error.strerror}).") from None
 

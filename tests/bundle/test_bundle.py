@@ -262,3 +262,15 @@ def test_random_numbers_go_on_as_if_nothing_was_read(folder: Path) -> None:
     torch.manual_seed(3)
     Bundle(folder).networks()
     torch.testing.assert_close(torch.rand(2), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_never_ends_is_not_read(folder: Path, tmp_path: Path, kind: str) -> None:
+    path = copied(folder, tmp_path / "bundle") / "README.md"
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(InputError, match=r"is refused: README\.md is no plain file\."):
+        Bundle(path.parent)
