@@ -1,7 +1,6 @@
 """The CLAIM 2024 checklist, Markdown: what is known of each of its 44 items, and what is left to the author."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 
 from liverattn.reporting.figures import RESEARCH_ONLY
+from liverattn.reporting.results import escape_markdown
 
 FILLED, IN_PART, AUTHOR = "filled", "in part", "author"
 MISSING = "not recorded: for the author"
@@ -132,7 +132,7 @@ class _Rows:
         for name, value in values.items():
             text = self.printed("none" if value in ([], ()) else value)  # such as frozen stages of the trunk
             is_nested = isinstance(value, Mapping) and bool(value) and "value" not in value
-            parts.append(f"{_escaped(name)} ({text})" if is_nested else f"{_escaped(name)} {text}")
+            parts.append(f"{escape_markdown(name)} ({text})" if is_nested else f"{escape_markdown(name)} {text}")
         return ", ".join(parts)
 
     def _span(self, found: Mapping[str, Any]) -> str:
@@ -147,7 +147,7 @@ class _Rows:
 
 def _see(files: Sequence[str], *names: str) -> _Ready:
     """Points to those that are there, so that no reader looks in vain."""
-    there = [_escaped(name) for name in names if name in files]
+    there = [escape_markdown(name) for name in names if name in files]
     return _Ready(f"See {', '.join(there)}." if there else "")
 
 
@@ -175,8 +175,4 @@ def _plain(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, Real) and not isinstance(value, Integral):
         return f"{float(value):.4g}"
-    return _escaped(str(value))
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\|*`<])", r"\\\1", " ".join(text.split()))
+    return escape_markdown(str(value))

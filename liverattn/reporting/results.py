@@ -122,10 +122,10 @@ class ResultTable:
         """A pipe table under its title, the notes below."""
         lines = [_markdown_line(self.columns), "|---" * len(self.columns) + "|"]
         for row in self.rows:
-            cells = [_written(cell, _escape_markdown, lambda text: f"**{text}**") for cell in row.cells]
+            cells = [_written(cell, escape_markdown, lambda text: f"**{text}**") for cell in row.cells]
             lines.append("| " + " | ".join(cells) + " |")
-        notes = [f"- {_escape_markdown(note)}" for note in self.notes]
-        return "\n".join([f"**{_escape_markdown(self.title)}**", "", *lines, "", *notes]) + "\n"
+        notes = [f"- {escape_markdown(note)}" for note in self.notes]
+        return "\n".join([f"**{escape_markdown(self.title)}**", "", *lines, "", *notes]) + "\n"
 
     def spreadsheet(self) -> pd.DataFrame:
         """Numbers in full precision: the mean and every deviation in columns of their own, and who reports the row."""
@@ -173,11 +173,12 @@ def _written(cell: Cell, escaped: Callable[[str], str], bold: Callable[[str], st
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_escape_markdown(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
 
 
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\|*`<])", r"\\\1", text)
+def escape_markdown(text: str) -> str:
+    """Text on one line that makes no markup, and no picture or link, which a viewer would fetch."""
+    return re.sub(r"([\\|*`<]|!(?=\[)|\](?=[(\[]))", r"\\\1", " ".join(text.split()))
 
 
 LATEX: dict[str, str | int | None] = {
