@@ -11,6 +11,7 @@ from liverattn.configuration import path_of, verb
 from liverattn.ensemble import show
 from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
 from liverattn.files import replacing, usable_folder
+from liverattn.formulas import without_formulas
 from liverattn.prepare import prepared_data
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def write(page: "FailureReport", failures: "pd.DataFrame", folder: Path) -> None
     for table in page.tables:
         table.write(folder)
     with replacing(folder / "failures.csv") as temporary:
-        failures.to_csv(temporary, index=False)
+        without_formulas(failures).to_csv(temporary, index=False)
     write_failures(page, folder / "report.html")
 
 

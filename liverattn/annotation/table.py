@@ -17,6 +17,7 @@ from liverattn.data.manifest import check_manifest
 from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError
 from liverattn.files import replacing
+from liverattn.formulas import as_text
 
 LABEL_COLUMNS = ("lesion", "malignant", "type", "boxes")
 
@@ -84,7 +85,7 @@ class CaseTable:
         """Add unlabeled images, relative to the root, at the end of the file; returns the first one's case."""
         first, header = len(self), [name.strip() for name in self._rows[0]]
         for image_id, path in zip(_image_ids(paths, self.image_ids), paths, strict=True):
-            cells = {"image_id": image_id, "path": path.as_posix()}
+            cells = {"image_id": as_text(image_id), "path": as_text(path.as_posix())}
             self._rows_of_cases.append(len(self._rows))
             self._rows.append([cells.get(name, "") for name in header])
             self.image_ids.append(image_id)
@@ -160,7 +161,8 @@ def create_table(root: Path, path: Path) -> Sequence[str]:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(["image_id", "path", *LABEL_COLUMNS])
-        lines.writerows([image_id, name.as_posix(), "", "", "", ""] for image_id, name in zip(ids, found, strict=True))
+        named = ((as_text(image_id), as_text(name.as_posix())) for image_id, name in zip(ids, found, strict=True))
+        lines.writerows([*names, "", "", "", ""] for names in named)
     return left_out
 
 

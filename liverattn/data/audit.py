@@ -16,6 +16,7 @@ from liverattn.data.preprocessing import PLAUSIBLE_MEDIAN
 from liverattn.data.shortcuts import Shortcut, shortcut_findings, shortcuts
 from liverattn.data.splits import strata
 from liverattn.files import replacing, write_json
+from liverattn.formulas import without_formulas
 
 STRIDE = 32  # of the default backbone: the side of a grid cell in prepared pixels
 TINY = 0.25  # of a cell's area
@@ -163,7 +164,7 @@ class Audit:
         """Write ``check.json`` and ``duplicates.csv``."""
         write_json(folder / "check.json", self.numbers())
         with replacing(folder / "duplicates.csv") as temporary:
-            self.duplicates.to_csv(temporary, index=False)
+            without_formulas(self.duplicates).to_csv(temporary, index=False)
 
 
 def audit(manifest: Manifest, cases: PreparedCases, cache: Path | None) -> Audit:

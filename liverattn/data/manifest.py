@@ -27,6 +27,7 @@ from liverattn.data.patients import patient_warnings, spelled
 from liverattn.data.spreadsheets import FIRST_ROW, read_cells
 from liverattn.errors import InputError, InputListError
 from liverattn.files import replacing
+from liverattn.formulas import without_formulas
 
 LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
 MALIGNANT_TYPES = ("hcc", "metastasis")
@@ -282,4 +283,4 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     table = manifest.table.copy()
     table["boxes"] = [json.dumps(b.tolist()) if b is not None and len(b) else None for b in table["boxes"]]
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+        without_formulas(table).to_csv(temporary, index=False)

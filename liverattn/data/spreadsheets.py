@@ -13,6 +13,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from python_calamine import CalamineError, CalamineWorkbook
 
 from liverattn.errors import InputError, InputListError
+from liverattn.formulas import as_meant
 
 FIRST_ROW = 2  # of a spreadsheet: the header is row 1
 OLD_WORKBOOKS = {".xls", ".xlt", ".xlsb"}  # formulas that failed could not be told from blank cells there
@@ -68,7 +69,8 @@ def _csv_rows(path: Path) -> list[list[str]]:
         content = content[told.end() :] if told else content
         separator = told[1] if told else max(",;\t", key=content.partition("\n")[0].count)
         lines = io.StringIO(content, newline="")
-        return list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
+        rows = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+        return [[as_meant(cell) for cell in row] for row in rows]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             f"The table {path} cannot be read as CSV in UTF-8 ({error}). In a spreadsheet, save it as 'CSV UTF-8'."

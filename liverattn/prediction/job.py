@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from liverattn.errors import InputError, expect_boolean, expect_share, expect_whole
 from liverattn.files import read_json, replacing, write_json
+from liverattn.formulas import without_formulas
 from liverattn.prediction.images import JOURNAL, Case
 from liverattn.prediction.predictor import Predictor
 from liverattn.prediction.results import POINT, THRESHOLD, Prediction, known_values, prediction_row, typed
@@ -148,7 +149,7 @@ class PredictionJob:
         with replacing(csv) as text, replacing(parquet) as binary:
             writer: pq.ParquetWriter | None = None
             for part in self._parts():
-                part.to_csv(text, mode="a", index=False, header=writer is None)
+                without_formulas(part).to_csv(text, mode="a", index=False, header=writer is None)
                 texts = dict.fromkeys(part.select_dtypes("object"), "string")  # empty ones have no type else
                 table = pa.Table.from_pandas(part.astype(texts), preserve_index=False)
                 writer = writer or pq.ParquetWriter(binary, table.schema)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from liverattn.files import replacing
+from liverattn.formulas import without_formulas
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ class ResultTable:
         Raises:
             InputError: The folder cannot be written.
         """
-        contents = {"md": self.markdown(), "csv": self.spreadsheet().to_csv(index=False), "tex": self.latex()}
+        cells = without_formulas(self.spreadsheet())
+        contents = {"md": self.markdown(), "csv": cells.to_csv(index=False), "tex": self.latex()}
         for suffix, content in contents.items():
             with replacing(folder / f"{self.name}.{suffix}") as temporary:
                 temporary.write_text(content)

@@ -170,4 +170,4 @@ def test_no_name_breaks_a_table(name: str, note: str) -> None:
 def test_names_fetch_nothing_and_break_no_line_in_markdown() -> None:
     site = "![x](http://example.org/p.png)\n\n# Title\n[y][z] [0.25]"
     lines = table(rows=[Row([site, 1, Number(0.5), Number(0.5)])]).markdown().splitlines()
-    assert lines[4] == r"| \![x\](http://example.org/p.png) # Title [y\][z] [0.25] | 1 | 0.500 | 0.5000 |"
+    assert lines[4] == r"| \![x\](http://example.org/p.png) # Title [y\][z] [0.25] | 1 | 0.500 | 0.500 |"

@@ -21,6 +21,7 @@ from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import read_cells
 from liverattn.errors import InputError, InputListError, UnlabeledError, expect_choice
 from liverattn.files import digest, replacing
+from liverattn.formulas import without_formulas
 from liverattn.pseudonyms import pseudonym, secret_key
 
 COLUMNS = (*REQUIRED, *OPTIONAL)
@@ -200,6 +201,6 @@ def _with_labels(rows: list[dict[str, Any]], labels: Mapping[str, Labels], known
 def _write(cells: pd.DataFrame, path: Path) -> None:
     if len(cells):
         with replacing(path) as temporary:
-            cells.to_csv(temporary, index=False)
+            without_formulas(cells).to_csv(temporary, index=False)
     else:
         path.unlink(missing_ok=True)
