@@ -89,7 +89,7 @@ def run(pauses: dict[str, float], arguments: list[str]) -> list[float]:
         command = [sys.executable, "-m", "liverattn.annotate", f"data.manifest={table}", "port=0", *arguments]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
-        address = next(found.group() for line in server.stdout if (found := re.search(r"http://[\d.:]+", line)))
+        address = next(found.group() for line in server.stdout if (found := re.search(r"http://\S+", line)))
         found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
         browser = playwright.chromium.launch(executable_path=next(found))
         page = browser.new_page(viewport={"width": 1440, "height": 900})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     """Open the table, serve the page until Ctrl-C, and say what is done."""
     from liverattn.annotation.page import Desk
-    from liverattn.annotation.server import HOST, bound_socket, serve
+    from liverattn.annotation.server import address, bound_socket, serve
 
     suggester = None
     for name, value in {
@@ -43,9 +43,9 @@ def main(cfg: DictConfig) -> None:
         for note in session.notes:
             print(f"Note: {note}")
         print(f"{session.table.path}: {progress.cases} images, {progress.left} left")
-        address = f"http://{HOST}:{listener.getsockname()[1]}"
-        print(f"Annotate at {address} (Ctrl-C ends; everything is saved at once)", flush=True)
-        serve(Desk(session, advance=cfg.advance, suggester=suggester), listener, open_browser=cfg.open)
+        desk = Desk(session, advance=cfg.advance, suggester=suggester)
+        print(f"Annotate at {address(desk, listener)} (Ctrl-C ends; everything is saved at once)", flush=True)
+        serve(desk, listener, open_browser=cfg.open)
         show(session)
 
 

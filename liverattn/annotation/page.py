@@ -62,8 +62,9 @@ class Desk:
         self.is_suggesting = suggester is not None
         self.suggested: dict[int, list[Box]] = {}
         self.pages: set[Page] = set()
-        # Part of the images' addresses: a browser must not show those of an earlier table from its cache.
-        self.token = secrets.token_urlsafe(8)
+        # The key of the page, and part of the images' addresses: a browser must not show those of an earlier table from
+        # its cache.
+        self.token = secrets.token_urlsafe(16)
         self._thinking = asyncio.Lock()
 
     def key(self, case: int, key: str) -> None:

@@ -5,7 +5,7 @@ import socket
 import warnings
 import webbrowser
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import uvicorn
@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 from nicegui import app as nicegui_app
 from nicegui import ui
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from liverattn.annotation.page import Desk, Page
 from liverattn.data.images import ImageError, read_grey
@@ -21,25 +21,50 @@ from liverattn.errors import InputError
 
 HOST = "127.0.0.1"
 LOCAL_NAMES = (HOST, "localhost")
+REFUSAL = "Only for this machine's own page: open the whole address that the command has printed, with its key."
 
 
 class LocalOnly:
-    """Refuses requests that were meant for another name, or come from another site's page (DNS rebinding)."""
+    """Refuses requests that were meant for another name, or come from another site's page (DNS rebinding).
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    It also refuses those without the key, which the printed address has and a cookie keeps: other users of this machine
+    reach the same addresses.
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app, self.key = app, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            if not _is_own(headers.get(b"host", ""), headers.get(b"origin")):
+            cookie = f"liverattn_{scope['server'][1]}={self.key}"  # browsers know cookies by name, not by port
+            is_opened = self._is_key(parse_qs(scope["query_string"].decode("latin-1")).get("key", [""])[0])
+            is_known = any(
+                secrets.compare_digest(one.strip().encode(), cookie.encode())
+                for one in headers.get(b"cookie", "").split(";")
+            )
+            if not _is_own(headers.get(b"host", ""), headers.get(b"origin")) or not (is_opened or is_known):
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1008})
                 else:
-                    await PlainTextResponse("Only for this machine's own page.", 403)(scope, receive, send)
+                    await PlainTextResponse(REFUSAL, 403)(scope, receive, send)
                 return
+            if is_opened:
+                send = _with_header(send, b"set-cookie", f"{cookie}; Path=/; HttpOnly; SameSite=Strict".encode())
         await self.app(scope, receive, send)
+
+    def _is_key(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), self.key.encode())
+
+
+def _with_header(send: Send, name: bytes, value: bytes) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (name, value)]}
+        await send(message)
+
+    return sent
 
 
 def _is_own(host: str, origin: str | None) -> bool:
@@ -74,6 +99,11 @@ def bound_socket(port: int) -> socket.socket:
     return listener
 
 
+def address(desk: Desk, listener: socket.socket) -> str:
+    """Where the page is, with its key."""
+    return f"http://{HOST}:{listener.getsockname()[1]}/?key={desk.token}"
+
+
 def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
     """Serve the page until Ctrl-C.
 
@@ -83,7 +113,7 @@ def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
         open_browser: Show the page in the default browser.
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    server.add_middleware(LocalOnly)
+    server.add_middleware(LocalOnly, key=desk.token)
 
     @server.get("/images/{token}/{case}")
     def image(token: str, case: int) -> Response:
@@ -104,7 +134,7 @@ def serve(desk: Desk, listener: socket.socket, *, open_browser: bool) -> None:
         show_welcome_message=False,
     )
     if open_browser:
-        nicegui_app.on_startup(lambda: webbrowser.open(f"http://{HOST}:{listener.getsockname()[1]}"))
+        nicegui_app.on_startup(lambda: webbrowser.open(address(desk, listener)))
     # NiceGUI looks for its server among all objects there are, and touches a deprecated one of torch.
     warnings.filterwarnings("ignore", "`torch.distributed.reduce_op` is deprecated", FutureWarning)
     config = uvicorn.Config(server, log_level="warning", access_log=False, timeout_graceful_shutdown=1)

@@ -36,11 +36,11 @@ class Served:
         )
         assert self.process.stdout is not None
         self.said = ""
-        while not (found := re.search(r"http://127.0.0.1:\d+", self.said)):
+        while not (found := re.search(r"http://127.0.0.1:\d+/\?key=[\w-]{22} ", self.said)):
             line = self.process.stdout.readline()
             assert line, self.said
             self.said += line
-        self.address = found.group()
+        self.address = found.group().strip()
 
     def end(self, kind: signal.Signals) -> str:
         """Send a signal; what was said in all."""
@@ -278,7 +278,7 @@ def test_an_image_that_vanishes_is_named_and_the_others_go_on(blank: Path) -> No
 @pytest.fixture
 def client() -> TestClient:
     server = FastAPI()
-    server.add_middleware(LocalOnly)
+    server.add_middleware(LocalOnly, key="secret")
 
     @server.get("/")
     def page() -> PlainTextResponse:
@@ -306,6 +306,7 @@ def client() -> TestClient:
     ],
 )
 def test_other_sites_are_refused(client: TestClient, headers: dict[str, str], status: int) -> None:
+    headers = headers | {"cookie": "other=1; liverattn_80=secret"}
     assert client.get("/", headers=headers).status_code == status
     if status == 200:
         with client.websocket_connect("/ws", headers=headers):
@@ -313,3 +314,23 @@ def test_other_sites_are_refused(client: TestClient, headers: dict[str, str], st
     else:
         with pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws", headers=headers):
             pass
+
+
+@pytest.mark.parametrize("cookie", ["", "liverattn_80=", "liverattn_80=other", "liverattn_81=secret", "secret"])
+def test_other_users_of_the_machine_are_refused(client: TestClient, cookie: str) -> None:
+    headers = {"host": "127.0.0.1:80", "cookie": cookie}
+    for query in ("", "?key=", "?key=other", "?key=%E4", "?other=secret"):
+        refused = client.get(f"/{query}", headers=headers)
+        assert refused.status_code == 403 and "with its key" in refused.text and "set-cookie" not in refused.headers
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws", headers=headers):
+        pass
+
+
+def test_the_key_is_kept_as_a_cookie(client: TestClient) -> None:
+    headers = {"host": "127.0.0.1:80"}
+    kept = client.get("/?key=secret", headers=headers).headers["set-cookie"]
+    assert kept == "liverattn_80=secret; Path=/; HttpOnly; SameSite=Strict"
+    headers["cookie"] = kept.partition(";")[0]
+    assert client.get("/", headers=headers).text == "the page"
+    with client.websocket_connect("/ws", headers=headers):
+        pass
