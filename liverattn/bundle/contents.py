@@ -9,6 +9,8 @@ from liverattn.data.preprocessing import Preprocessing
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+LARGEST_SIDE = 4096  # pixels of an input: a few digits of a bundle must not claim all memory
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -25,8 +27,8 @@ class TrunkPart(_Part):
 class PreparationPart(_Part):
     """How an image becomes the network's input; see :class:`~liverattn.data.preprocessing.Preprocessing`."""
 
-    height: int
-    width: int
+    height: int = Field(ge=32, le=LARGEST_SIDE)
+    width: int = Field(ge=32, le=LARGEST_SIDE)
     crop: bool
     aspect: Literal["pad", "crop", "stretch"]
     intensity: Literal["top", "brightest", "off"]

@@ -212,6 +212,7 @@ def test_a_file_too_many_or_too_few_is_refused(folder: Path, tmp_path: Path) -> 
         (lambda c: c["members"][0]["copies"]["lesion"].update(network="../../x"), "pattern"),
         (lambda c: c["members"][0]["copies"]["lesion"].update(network="0" * 64), "is missing"),
         (lambda c: c.update(hook="os.system"), "Extra inputs"),
+        (lambda c: c["architectures"][0]["preparation"].update(height=10**9), "less than or equal to 4096"),
         (lambda c: c["operating_points"].update(age=[]), "an operating point is of no output"),
     ],
 )
