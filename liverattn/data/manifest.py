@@ -8,6 +8,7 @@ half-open), optional ``site``. Blank means unknown on a lesion case, and "none" 
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from liverattn.formulas import without_formulas
 LESION_TYPES = ("angioma", "hcc", "fnh", "cyst", "metastasis")
 MALIGNANT_TYPES = ("hcc", "metastasis")
 REQUIRED = ("image_id", "path", "lesion")
+CONTROLS = re.compile(r"[\x01-\x1f\x7f-\x9f]")
 OPTIONAL = ("patient_id", "malignant", "type", "boxes", "site")
 
 
@@ -60,6 +62,14 @@ def _one_of(values: Sequence[str], message: str) -> pa.Check:
     return pa.Check(lambda cell: cell in values, element_wise=True, error=message)
 
 
+def _without_controls() -> pa.Check:
+    return pa.Check(
+        lambda cell: CONTROLS.search(cell) is None,
+        element_wise=True,
+        error="must have no line breaks or other control characters, which a terminal would obey",
+    )
+
+
 def _is_malignant_type(table: pd.DataFrame) -> pd.Series:
     return table["type"].isin(MALIGNANT_TYPES)
 
@@ -80,13 +90,18 @@ def _blank_without_lesion(column: str) -> pa.Check:
 # Rows are checked as text, exactly as a person wrote them, so that a message can quote the cell.
 SCHEMA = pa.DataFrameSchema(
     columns={
-        "image_id": pa.Column(object, unique=True, nullable=False),
+        "image_id": pa.Column(object, _without_controls(), unique=True, nullable=False),
         "path": pa.Column(
             object,
-            pa.Check(stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
+            [
+                pa.Check(stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
+                _without_controls(),
+            ],
             nullable=False,
         ),
-        "patient_id": pa.Column(object, nullable=True),  # blank only where image_id is, which is said there
+        "patient_id": pa.Column(
+            object, _without_controls(), nullable=True
+        ),  # blank only where image_id is, which is said there
         "lesion": pa.Column(object, _one_of(("0", "1"), "must be 0 or 1"), nullable=False),
         "malignant": pa.Column(object, _one_of(("0", "1"), "must be 0, 1 or blank (unknown)"), nullable=True),
         "type": pa.Column(

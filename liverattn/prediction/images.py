@@ -17,7 +17,7 @@ from liverattn.data.dicom import FrameChoice, grey_frames, read_header
 from liverattn.data.image_files import SUFFIXES, natural_order
 from liverattn.data.images import LUMA, SMALLEST, ImageError, read_image, to_8_bit
 from liverattn.data.labels import OUTPUTS, truth_of
-from liverattn.data.manifest import check_manifest
+from liverattn.data.manifest import CONTROLS, check_manifest
 from liverattn.data.preprocessing import Window
 from liverattn.data.spreadsheets import WORKBOOKS, read_cells
 from liverattn.errors import InputError, expect_choice
@@ -208,8 +208,12 @@ def _is_special(path: Path) -> bool:
 
 
 def _written(name: str) -> str:
-    """A file's name as text: bytes that are no UTF-8 are escaped, which no table could hold."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    """A file's name as text.
+
+    Bytes that are no UTF-8 are escaped, which no table could hold, and control characters, which a terminal would obey.
+    """
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -306,3 +306,12 @@ def test_tables_in_memory_are_checked_alike(table: Write, tmp_path: Path) -> Non
     assert manifest.table.at[0, "type"] is None
     assert manifest.table.at[0, "boxes"] is None
     assert manifest.warnings == ("said before",)
+
+
+def test_control_characters_are_refused(table: Write) -> None:
+    found = problems(table('"a\x1b]0;owned\x07",a.png,p,0,,,,', '2,b.png,"p\nq",0,,,,'))
+    said = "must have no line breaks or other control characters, which a terminal would obey"
+    assert found == [
+        rf"row 2 (image_id 'a\x1b]0;owned\x07'), column 'image_id', value 'a\x1b]0;owned\x07': {said}",
+        rf"row 3 (image_id '2'), column 'patient_id', value 'p\nq': {said}",
+    ]

@@ -281,3 +281,10 @@ def test_marks_are_no_color(tmp_path: Path) -> None:
     image[5:15, 5:15] = (255, 255, 0)
     Image.fromarray(image).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[1] == ()
+
+
+def test_names_tell_a_terminal_nothing(tmp_path: Path) -> None:
+    Image.new("L", (40, 30), 90).save(tmp_path / "a\x1b]0;owned\x07\n.png")
+    (case,), _ = cases_of(tmp_path)
+    assert case.name == r"a\x1b]0;owned\x07\x0a.png"
+    assert case.read()[0].shape == (30, 40)
