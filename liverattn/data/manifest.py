@@ -62,14 +62,6 @@ def _one_of(values: Sequence[str], message: str) -> pa.Check:
     return pa.Check(lambda cell: cell in values, element_wise=True, error=message)
 
 
-def _without_controls() -> pa.Check:
-    return pa.Check(
-        lambda cell: CONTROLS.search(cell) is None,
-        element_wise=True,
-        error="must have no line breaks or other control characters, which a terminal would obey",
-    )
-
-
 def _is_malignant_type(table: pd.DataFrame) -> pd.Series:
     return table["type"].isin(MALIGNANT_TYPES)
 
@@ -87,20 +79,25 @@ def _blank_without_lesion(column: str) -> pa.Check:
     )
 
 
+WITHOUT_CONTROLS = pa.Check(
+    lambda cell: CONTROLS.search(cell) is None,
+    element_wise=True,
+    error="must have no line breaks or other control characters, which a terminal would obey",
+)
 # Rows are checked as text, exactly as a person wrote them, so that a message can quote the cell.
 SCHEMA = pa.DataFrameSchema(
     columns={
-        "image_id": pa.Column(object, _without_controls(), unique=True, nullable=False),
+        "image_id": pa.Column(object, WITHOUT_CONTROLS, unique=True, nullable=False),
         "path": pa.Column(
             object,
             [
                 pa.Check(stays_inside, element_wise=True, error="must be relative, without '..', inside the root"),
-                _without_controls(),
+                WITHOUT_CONTROLS,
             ],
             nullable=False,
         ),
         "patient_id": pa.Column(
-            object, _without_controls(), nullable=True
+            object, WITHOUT_CONTROLS, nullable=True
         ),  # blank only where image_id is, which is said there
         "lesion": pa.Column(object, _one_of(("0", "1"), "must be 0 or 1"), nullable=False),
         "malignant": pa.Column(object, _one_of(("0", "1"), "must be 0, 1 or blank (unknown)"), nullable=True),
