@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -17,6 +18,7 @@ from liverattn.errors import InputError
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 DIGITS = 12  # of a temporary name
+TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{{DIGITS}}}\.part")
 
 
 @contextmanager
@@ -64,8 +66,14 @@ def forget_unfinished(path: Path, age: float | None = None) -> None:
         path: Nobody else writes to it now.
         age: Seconds since it was last written to, where others may be writing; None: whatever it is.
     """
-    end = f"{'[0-9a-f]' * DIGITS}.part"
-    for left in [*path.parent.glob(f".{glob.escape(path.name)}.{end}"), *path.rglob(f".*.{end}")]:
+    beside = path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * DIGITS}.part")
+    below = (  # rglob fails where another process removes a folder meanwhile
+        Path(folder, name)
+        for folder, folders, files in os.walk(path)
+        for name in [*folders, *files]
+        if TEMPORARY.fullmatch(name)
+    )
+    for left in [*beside, *below]:
         with suppress(OSError):  # where nothing may be removed, whoever writes says so
             if age is None or time.time() - left.stat().st_mtime > age:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -88,8 +96,8 @@ def unusable(error: BaseException, path: str | Path | None = None) -> str | None
         problem, remedy = "the file system is read-only", "make it writable"
     elif isinstance(error, PermissionError):
         problem, remedy = "permission denied", "correct the permissions of it and its folder"
-    elif isinstance(error, FileExistsError | NotADirectoryError) and path is not None:
-        path, problem, remedy = _nearest(Path(path)), "a file is where a folder is needed", "move it away"
+    elif isinstance(error, FileExistsError | NotADirectoryError) and path and not (above := _nearest(path)).is_dir():
+        path, problem, remedy = above, "a file is where a folder is needed", "move it away"
     else:
         return None
     return (
@@ -98,8 +106,8 @@ def unusable(error: BaseException, path: str | Path | None = None) -> str | None
     )
 
 
-def _nearest(path: Path) -> Path:
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
+def _nearest(path: str | Path) -> Path:
+    return next(place for place in (Path(path), *Path(path).parents) if os.path.exists(place))
 
 
 def usable_folder(path: Path, option: str = "out") -> Path:

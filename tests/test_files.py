@@ -45,6 +45,27 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_that_another_process_removes_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    left = tmp_path / "here" / ".a.0123456789ab.part"
+    left.mkdir(parents=True)
+    list_folder = os.scandir
+
+    def listed(folder: Any) -> Any:
+        if str(folder).endswith("gone"):
+            os.rmdir(folder)
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    forget_unfinished(tmp_path, age=86400)
+    assert left.exists() and not (tmp_path / "gone").exists()
+    os.utime(left, (0, 0))
+    forget_unfinished(tmp_path, age=86400)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -106,6 +127,11 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"Cannot write {tmp_path}/a: a file is where a folder is needed.*move it"):
         write_json(tmp_path / "a" / "b" / "c.json", {})
     assert (tmp_path / "a").read_text() == "kept"
+
+
+def test_an_error_of_ours_is_no_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), replacing(tmp_path / "a"):
+        tmp_path.mkdir()
 
 
 @pytest.mark.parametrize("lists", [([], []), (["a", 'b"'], [None, [[1.5, 2]]], [math.nan]), ([{"b": 1, "a": 2}],)])
