@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -87,6 +88,9 @@ def _check_whose(given: str | None, own: str) -> None:
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """What schedulers, containers and ``kill`` send stops a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -99,7 +103,9 @@ def _at_home(word: str) -> str:
     option, _, value = word.partition("=")
     text = value.strip("\"'")
     path = os.path.expanduser(text)
-    return word if path == text or set("\"',\\") & set(path) else f'{option}="{path}"'
+    if path == text or set("\"',\\") & set(path):
+        return word
+    return f"{option}={path}" if word.startswith("-") else f'{option}="{path}"'
 
 
 def _check_grammar(word: str) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn import train
+from liverattn import status
 from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
 from liverattn.errors import InputError
 from tests.conftest import Result
@@ -166,6 +167,19 @@ def test_sigterm_is_told_as_ctrl_c_is(command: Callable[..., Result], tmp_path: 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_command_runs_in_any_thread(command: Callable[..., Result], tmp_path: Path) -> None:
+    results: list[Result] = []
+
+    @verb("status")
+    def said(cfg: DictConfig) -> None:
+        print("said")
+
+    thread = threading.Thread(target=lambda: results.append(command(said, f"paths.outputs={tmp_path}")))
+    thread.start()
+    thread.join()
+    assert [(result.status, result.out) for result in results] == [(0, "said\n")]
+
+
 @pytest.mark.parametrize("value", ["~/my outputs", '"~/my outputs"', "'~/my outputs'"])
 def test_a_path_may_begin_at_home(
     command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
@@ -178,10 +192,14 @@ def test_a_path_may_begin_at_home(
 
     assert command(where, f"paths.outputs={value}").out == f"{tmp_path / 'Käthe'}/my outputs\n"
     assert command(where, 'paths.outputs="a~/b"').out == "a~/b\n"
+    more = tmp_path / "Käthe" / "my conf" / "paths"
+    more.mkdir(parents=True)
+    (more / "own.yaml").write_text("outputs: here\n")
+    assert command(where, "--config-dir=~/my conf", "paths=own").out == "here\n"
 
 
-def test_a_working_directory_of_each_run_is_refused(command: Callable[..., Result], tiny: list[str]) -> None:
-    result = command(train.main, *tiny, "hydra.job.chdir=true")
+def test_a_working_directory_of_each_run_is_refused(command: Callable[..., Result], tmp_path: Path) -> None:
+    result = command(status.main, f"paths.outputs={tmp_path}", "hydra.job.chdir=true")
     assert result.status == 1 and "Expected hydra.job.chdir to be false, but got true" in result.err
 
 

@@ -66,7 +66,8 @@ def stop_at_once() -> None:
 
     Lightning broadcasts it, and whoever was in another operation waits for ever.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler if is_leader() else signal.SIG_DFL)
+    if threading.current_thread() is threading.main_thread():  # else neither Lightning nor this process hears it
+        signal.signal(signal.SIGTERM, signal.default_int_handler if is_leader() else signal.SIG_DFL)
 
 
 @contextmanager
