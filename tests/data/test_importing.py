@@ -179,14 +179,28 @@ def test_masks_of_more_lesions_than_labels_are_expected(read: Reader, root: Path
     np.testing.assert_array_equal(read("masks", "unlisted=ignore").table.at[0, "boxes"], [[10, 10, 40, 30]])
 
 
+@pytest.mark.parametrize("quality", [10, 60, 95])
+def test_masks_as_jpeg(read: Reader, root: Path, quality: int) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[13:30, 11:41] = 255
+    Image.fromarray(mask).save(root / "a_mask.jpg", quality=quality)
+    boxes = read("masks", "unlisted=ignore").table.at[0, "boxes"]
+    np.testing.assert_allclose(boxes, [[11, 13, 41, 30]], atol=1)
+    mask[32:45, 11:41] = 128  # another label
+    Image.fromarray(mask).save(root / "a_mask.jpg", quality=quality)
+    with pytest.raises(InputListError, match=r"a_mask\.jpg: has the values 0, .*: say which one is a lesion"):
+        read("masks", "unlisted=ignore")
+
+
 def test_masks_that_cannot_be_meant(read: Reader, root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:15, 5:15] = 255
     Image.fromarray(255 - mask).save(root / "a_mask.png")
     with pytest.raises(InputListError, match=r"a_mask\.png: marks all four corners: .* give data\.value=0"):
         read("masks", "unlisted=ignore")
-    boxes = read("masks", "unlisted=ignore", "value=0").table.at[0, "boxes"]
-    np.testing.assert_array_equal(boxes, [[5, 5, 15, 15]])
+    for value, box in ((0, [5, 5, 15, 15]), (255, [0, 0, 64, 48])):
+        boxes = read("masks", "unlisted=ignore", f"value={value}").table.at[0, "boxes"]
+        np.testing.assert_array_equal(boxes, [box])
     (root / "a_mask.png").unlink()
     Image.fromarray(mask).save(root / "a_mask.tif", save_all=True, append_images=[Image.fromarray(mask.T.copy())])
     with pytest.raises(InputListError, match=r"a_mask\.tif: holds 2 pages: save each as a mask of its own"):

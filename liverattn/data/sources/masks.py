@@ -20,8 +20,8 @@ from liverattn.errors import InputError
 
 SPECK = 16  # pixels: a smaller component is compression noise or a slip of the brush
 SPECKS = f"speck(s) of fewer than {SPECK} pixels in masks were passed over"
-FEW = 16  # values: as many a lossless mask of several labels may have, but a JPEG of a binary one has more
-
+FEW = 16  # values: as many a lossless mask of several labels may have
+JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 RIM = 0.1  # of the largest value: as far from black and white a JPEG of a binary mask may have flat areas
 
 
@@ -97,7 +97,7 @@ class MasksSource(ImportedSource):
         try:
             pixels = _pixels(mask, white=255 if self.value == 255 else 1)
             values |= set(np.unique(pixels).tolist())
-            inside = _lesion(pixels, self.value)
+            inside = _lesion(pixels, self.value, is_exact=mask.suffix.lower() not in JPEG)
             if image_size(root / image) != inside.shape[::-1]:
                 raise ImageError(
                     f"has {inside.shape[1]}x{inside.shape[0]} pixels, unlike its image {PurePosixPath(image).name}"
@@ -133,14 +133,14 @@ def _pixels(mask: Path, *, white: int) -> NDArray[Any]:
     return pixels * np.uint8(white) if pixels.dtype == bool else pixels
 
 
-def _lesion(pixels: NDArray[Any], value: int | None) -> NDArray[np.bool_]:
+def _lesion(pixels: NDArray[Any], value: int | None, *, is_exact: bool) -> NDArray[np.bool_]:
     """(H, W) True where the mask marks a lesion."""
     if value is not None:
         return np.asarray(pixels == value)
     values = np.unique(pixels)
     largest = max(int(values.max()), 1)
     between = values[1:-1]
-    if len(values) > FEW:
+    if len(values) > FEW or not is_exact:
         values = _of_areas(pixels)
         between = values[(values > RIM * largest) & (values < (1 - RIM) * largest)]
     if len(between):
@@ -151,7 +151,9 @@ def _lesion(pixels: NDArray[Any], value: int | None) -> NDArray[np.bool_]:
         )
     inside = np.asarray(pixels > largest / 2)
     if inside[[0, 0, -1, -1], [0, -1, 0, -1]].all() and not inside.all():
-        raise ImageError("marks all four corners: if black is what it marks, give data.value=0")
+        raise ImageError(
+            "marks all four corners: if black is what it marks, give data.value=0; if white, data.value=255"
+        )
     return inside
 
 
