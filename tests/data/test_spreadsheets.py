@@ -84,6 +84,9 @@ def test_boxes_in_shares_and_with_separated_thousands_are_refused(root: Path) ->
         (root / "own.csv").write_text(f"path;lesion;l;t;r;b\n{row}\n")
         with pytest.raises(InputListError, match=message):
             read(root / "own.csv", root, columns)
+    (root / "own.csv").write_text("path;lesion;l;t;r;b\na;1;10,125;2,5;12,75;40\n")  # no image is 10,125 pixels wide
+    boxes = read(root / "own.csv", root, columns).table.at[0, "boxes"]
+    np.testing.assert_array_equal(boxes, [[10.125, 2.5, 12.75, 40]])
 
 
 def test_boxes_on_turned_images_are_refused(root: Path) -> None:

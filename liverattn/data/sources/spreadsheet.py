@@ -20,7 +20,7 @@ from liverattn.errors import InputError, InputListError
 
 EDGES = ("x0", "y0", "x1", "y1")
 SIZED = ("x0", "y0", "width", "height")
-GROUPED = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")  # a comma before thousands, or before three decimals
+GROUPED = re.compile(r"[1-9],[0-9]{3}")  # a comma before thousands, or before three decimals; no image has 10,000
 MAPPED = (*REQUIRED, *OPTIONAL, "class", *EDGES, "width", "height")
 
 
