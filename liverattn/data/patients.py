@@ -36,7 +36,7 @@ def patient_warnings(images: Sequence[str | None], patients: Sequence[str | None
     if doubtful:
         yield (
             f"{len(doubtful)} patient_id(s) are spelled in several ways (case, blanks, leading zeros), and each counts "
-            f"as another patient ({_some(doubtful)})"
+            f"as another patient (images {_some(doubtful)})"
         )
 
 

@@ -188,7 +188,7 @@ def test_patients_that_may_be_one(table: Callable[..., Path]) -> None:
     assert manifest.table["patient_id"].tolist()[-2:] == ["M\u00fcller", "h"]
     blank, alike = manifest.warnings
     assert "1 image(s) of 8 have no patient_id, and each counts as a patient of its own" in blank and "(h)" in blank
-    assert "2 patient_id(s) are spelled in several ways" in alike and "(a and b, d and e)" in alike
+    assert "2 patient_id(s) are spelled in several ways" in alike and "(images a and b, d and e)" in alike
     assert read_manifest(table("a,a.png,,0,,,,", "b,b.png,,0,,,,")).warnings == ()
     assert read_manifest(table("a,a.png,1,0,,,,", "b,b.png,11,0,,,,", "c,c.png,10,0,,,,")).warnings == ()
 
