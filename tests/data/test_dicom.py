@@ -284,7 +284,13 @@ def test_boxes_of_a_file_are_not_those_of_all_its_frames(save: Saver, tmp_path: 
     with pytest.raises(InputListError, match=r"each of these the same:\n  - loop.dcm: 3 frames\nTake data\.frames="):
         labeled(tmp_path, *rows, frames="all")
     assert len(labeled(tmp_path, *rows)) == 2
-    assert len(labeled(tmp_path, "loop.dcm,1,,,", rows[1], frames="all")) == 4
+    rows[0] = "loop.dcm,1,,,"
+    manifest = labeled(tmp_path, *rows, frames="all")
+    drawn = pd.read_csv(manifest.root / "cases.csv", dtype=object)
+    drawn.loc[drawn["boxes"].isna(), "boxes"] = [f"[[{k}, 2, 9, 9]]" for k in range(3)]
+    drawn.to_csv(manifest.root / "cases.csv", index=False)
+    boxes = labeled(tmp_path, *rows, frames="all").table["boxes"]
+    assert sorted(one.tolist() for one in boxes) == [[[0, 2, 9, 9]], [[1, 2, 9, 9]], [[1, 2, 9, 9]], [[2, 2, 9, 9]]]
 
 
 def test_labels_without_boxes_keep_those_that_a_person_drew(save: Saver, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class DicomSource:
         rows = self._rows({name: path for name, path in files.items() if name not in out}, root, folder, counted)
         labels, warnings = self._labels({row["file"]: row["window"] for row in rows} | dict.fromkeys(out))
         table, absent = folder / "cases.csv", folder / "absent.csv"
-        _refuse_shared(labels, Counter(row["file"] for row in rows), table)
+        labels = _for_each_frame(labels, Counter(row["file"] for row in rows), table)
         known = _known(table, absent)
         cases = _with_labels(rows, labels, known)
         gone = known[~known["image_id"].isin(cases["image_id"])]
@@ -128,18 +128,20 @@ class DicomSource:
             }
 
 
-def _refuse_shared(labels: Mapping[str, Labels], frames: Mapping[str, int], table: Path) -> None:
-    """The liver moves with every breath, so that boxes of one frame are wrong on others."""
-    shared = [
-        f"{file}: {frames[file]} frames" for file in frames if frames[file] > 1 and labels.get(file, {}).get("boxes")
-    ]
-    if shared:
+def _for_each_frame(labels: Mapping[str, Labels], frames: Mapping[str, int], table: Path) -> dict[str, Labels]:
+    """What labels of files say of each of their frames: of several nothing about boxes, since the liver moves."""
+    several = {file for file, count in frames.items() if count > 1}
+    if shared := [f"{file}: {frames[file]} frames" for file in labels if file in several and labels[file].get("boxes")]:
         raise InputListError(
             "data.labels has boxes for files of several frames, and data.frames=all would give each of these the same",
             shared,
             "Take data.frames=first or middle, or clear these boxes, run again and draw those of each frame: "
             f"python -m liverattn.annotate {option('data.manifest', table)}",
         )
+    return {
+        file: {column: said[column] for column in said if column != "boxes" or file not in several}
+        for file, said in labels.items()
+    }
 
 
 def _files(root: Path) -> list[Path]:
