@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn.commands import option
-from liverattn.configuration import build, check_name, check_types, verb
+from liverattn.configuration import build, check_name, check_types, plain, verb
 from liverattn.errors import InputError, UnlabeledError, expect_boolean, written
 
 if TYPE_CHECKING:
@@ -133,16 +133,18 @@ def main(cfg: DictConfig) -> None:
     print(f"Look at:         {folder / 'check.html'}")
     options = f"data=manifest {option('data.manifest', table)} {option('data.root', manifest.root)}"
     print(f"Table of cases:  {table} ({options})")
-    print(f"Next: {next_command(cfg, manifest)}")
+    if manifest.table["lesion"].any():  # else nothing can be learned from them
+        print(f"Next: {next_command(cfg, manifest)}")
 
 
 def next_command(cfg: DictConfig, manifest: "Manifest") -> str:
     """What trains on the same data, without the outputs that they cannot teach."""
     from liverattn.data.labels import without_positives
+    from liverattn.evaluation.scores import chosen_tasks
 
     given = [typed for typed in HydraConfig.get().overrides.task if typed.lstrip("+~").startswith(("data", "paths."))]
-    tasks = {name: list(task.outputs) for name, task in cfg.data.tasks.items() if task is not None}
-    left_out = without_positives(manifest.table, tasks)
+    tasks = chosen_tasks(plain(cfg)["data"]["tasks"])
+    left_out = without_positives(manifest.table, {task.name: task.outputs for task in tasks})
     return shlex.join(["python", "-m", "liverattn.train", "+experiment=resnet_240", *given, *left_out])
 
 

@@ -265,7 +265,10 @@ def test_options_without_a_meaning(command: Command, tiny: list[str], option: st
 
 def test_tasks_that_are_none_or_weigh_nothing(command: Command, tiny: list[str]) -> None:
     none = [f"~data.tasks.{name}" for name in ("lesion", "malignancy", "type")]
-    assert_refused(command(train.main, *tiny, *none), "data.tasks has no task")
+    for options in (none, ["data.tasks=null"]):
+        assert_refused(command(train.main, *tiny, *options), "data.tasks has no task")
+    for option in ("data.tasks.type=cyst", "+data.tasks.own.outputs=[fnh]"):
+        assert_refused(command(train.main, *tiny, option), "to be null or to have outputs, weight and conditional, but")
     weightless = [f"data.tasks.{name}.weight=0" for name in ("lesion", "malignancy", "type")]
     assert_refused(command(train.main, *tiny, *weightless), "data.tasks to have a weight above 0")
 

@@ -122,6 +122,15 @@ def test_what_is_run_next_trains_on_these_data_as_it_stands(command: Command, ho
     assert options == ["+experiment=resnet_240", *given, "~data.tasks.type"]  # the hospital knows no types
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         assert list(compose("train", options).data.tasks) == ["lesion", "malignancy"]
+    refused = command(prepare.main, "audit=false", *given, "data.tasks.type=cyst")
+    assert refused.status == 1 and "Error: Expected data.tasks.type to be null or to have outputs" in refused.err
+
+
+def test_what_teaches_nothing_is_not_trained_on(command: Command, hospital: Path) -> None:
+    table = pd.read_csv(hospital / "cases.csv", dtype=str)
+    table.assign(lesion="0", malignant="", type="", boxes="").to_csv(hospital / "cases.csv", index=False)
+    result = command(prepare.main, "audit=false", *of(hospital))
+    assert result.status == 0 and "no image shows a lesion" in result.out and "Next:" not in result.out
 
 
 def test_every_violation_is_in_the_report(command: Command, hospital: Path) -> None:

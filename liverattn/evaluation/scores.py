@@ -41,17 +41,21 @@ PAPER_TASKS = (
 )
 
 
-def chosen_tasks(options: Mapping[str, Mapping[str, Any] | None]) -> list[Task]:
+def chosen_tasks(options: Mapping[str, Mapping[str, Any] | None] | None) -> list[Task]:
     """The tasks of a configuration's ``data.tasks``; those that are null are left out.
 
     Raises:
-        InputError: There is none, one has no output, an output stands in several places, or weights are negative or
-            all 0.
+        InputError: There is none, one is no such mapping or has no output, an output stands in several places, or
+            weights are negative or all 0.
     """
     tasks = []
-    for name, task in options.items():
+    for name, task in (options or {}).items():
         if task is None:
             continue
+        if not isinstance(task, Mapping) or not {"outputs", "weight", "conditional"} <= set(task):
+            raise InputError(
+                f"Expected data.tasks.{name} to be null or to have outputs, weight and conditional, but got {task!r}."
+            )
         outputs = task["outputs"]
         if not isinstance(outputs, list) or not outputs:
             raise InputError(f"Expected data.tasks.{name}.outputs to list one or more outputs, but got {outputs!r}.")
