@@ -317,15 +317,19 @@ def stacked(cases: list[dict[str, Any]], name: str) -> Tensor:
     return torch.from_numpy(np.stack([case[name] for case in cases]))
 
 
+def wait_for_an_epoch(process: "subprocess.Popen[str]", folder: Path) -> None:
+    deadline = time.monotonic() + 200
+    while not list(folder.rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 def test_killed_processes_end_and_go_on_to_the_same_weights_bit_for_bit(
     trained: tuple[RunFolder, Result], arguments: list[str], tmp_path: Path
 ) -> None:
     again = [*arguments, f"paths.outputs={tmp_path}", "tracking=none"]
     process = shell("liverattn.train", *again)
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_an_epoch(process, tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)  # the other process holds the pipes as long as it lives
     killed = only_run(tmp_path)
@@ -347,11 +351,9 @@ def test_sigterm_to_the_other_process_stops_both(arguments: list[str], tmp_path:
     process = shell(
         "liverattn.train", *arguments, f"paths.outputs={tmp_path}", "tracking=none", "trainer.max_epochs=99"
     )
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    follower = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (other,) = (child for child in follower if b"train_ddp_process_1" in Path(f"/proc/{child}/cmdline").read_bytes())
+    wait_for_an_epoch(process, tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (other,) = (child for child in children if b"train_ddp_process_1" in Path(f"/proc/{child}/cmdline").read_bytes())
     os.kill(int(other), signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors == "Interrupted. The same command goes on from here.\n"
