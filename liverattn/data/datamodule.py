@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -213,6 +214,7 @@ def loader_errors() -> Iterator[None]:
 
     Raises:
         InputError: One met such an error (torch puts its stack trace before the message), or was killed.
+        KeyboardInterrupt: One was stopped by SIGTERM, which schedulers send to all processes of a command.
     """
     try:
         yield
@@ -223,6 +225,8 @@ def loader_errors() -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
+        if f"killed by signal: {signal.strsignal(signal.SIGTERM)}" in f"{error} {error.__cause__}":
+            raise KeyboardInterrupt from error
         raise InputError(
             f"A loader process is gone; was the memory full, or /dev/shm? ({str(error).splitlines()[0].strip()}) The "
             "same command goes on from the last whole epoch; trainer.num_workers=0 needs no such process."
