@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn import status
+from liverattn import status, train
 from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
 from liverattn.errors import InputError
 from tests.conftest import Result
