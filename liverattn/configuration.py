@@ -150,7 +150,7 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-class UsableFolder(Callback):
+class OutputsFolder(Callback):
     """A folder that cannot be made ends the command with one message; Hydra makes it before the command begins.
 
     What killed processes left in the folders that all commands share is removed, too.

@@ -210,6 +210,16 @@ class RunFolder:
         tables = (self.predictions, self.selection, self.cases, self.epochs)
         return {path.name: file_digest(path) for path in tables if path.exists()}
 
+    def recorded_digests(self) -> dict[str, str]:
+        """:meth:`digests` when the run ended; empty where it has not, or a version that recorded none made it."""
+        try:
+            return dict(self.read_metrics().get("digests", {}))
+        except InputError:
+            return {}
+
+    def _is_due(self, path: Path) -> bool:
+        return path.exists() or path.name in self.recorded_digests()
+
     def read_predictions(self) -> pd.DataFrame:
         """``predictions.parquet``.
 
@@ -222,25 +232,25 @@ class RunFolder:
         """``selection.parquet``; None where no inner split selected.
 
         Raises:
-            InputError: Damaged, or without the columns of the contract.
+            InputError: Damaged or lost, or without the columns of the contract.
         """
-        return _read_table(self.selection, PREDICTION_KEYS) if self.selection.exists() else None
+        return _read_table(self.selection, PREDICTION_KEYS) if self._is_due(self.selection) else None
 
     def read_cases(self) -> pd.DataFrame | None:
         """``cases.parquet``, by image_id; None where the run was made by a version that wrote none.
 
         Raises:
-            InputError: Damaged, or without the columns of the contract.
+            InputError: Damaged or lost, or without the columns of the contract.
         """
-        return _read_table(self.cases, ("image_id", "site")).set_index("image_id") if self.cases.exists() else None
+        return _read_table(self.cases, ("image_id", "site")).set_index("image_id") if self._is_due(self.cases) else None
 
     def read_epochs(self) -> pd.DataFrame | None:
         """``epochs.csv``; None where the run was made by a version that wrote none.
 
         Raises:
-            InputError: Damaged, or without the columns of the contract.
+            InputError: Damaged or lost, or without the columns of the contract.
         """
-        return _read_table(self.epochs, ("epoch", "cases", "score")) if self.epochs.exists() else None
+        return _read_table(self.epochs, ("epoch", "cases", "score")) if self._is_due(self.epochs) else None
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         """Write ``predictions.parquet``."""
@@ -248,11 +258,9 @@ class RunFolder:
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    recorded: dict[str, str] = {}  # older versions recorded none
-    with suppress(InputError):
-        recorded = RunFolder(path.parent).read_metrics().get("digests", recorded)
+    recorded = RunFolder(path.parent).recorded_digests().get(path.name)
     try:
-        if path.name in recorded and file_digest(path) != recorded[path.name]:
+        if recorded not in (None, file_digest(path)):
             raise ValueError("its content is not what the run wrote")
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from liverattn import status, train
-from liverattn.configuration import UsableFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
+from liverattn.configuration import OutputsFolder, build, check_name, config_folder, identity, plain, plain_errors, verb
 from liverattn.errors import InputError
 from tests.conftest import Result
 
@@ -239,5 +239,5 @@ def test_what_killed_processes_left_in_shared_folders_goes_after_a_day(tmp_path:
         (place / name.replace("a.json", "b.json")).write_text("by whoever is at work now")
         os.utime(place / name, (0, 0))
     paths = {"outputs": str(tmp_path), "cache": str(cache)}
-    UsableFolder().on_run_start(OmegaConf.create({"paths": paths, "hydra": {"run": {"dir": str(tmp_path)}}}))
+    OutputsFolder().on_run_start(OmegaConf.create({"paths": paths, "hydra": {"run": {"dir": str(tmp_path)}}}))
     assert [path.name for place in places for path in place.iterdir()] == 3 * [".b.json.0123456789ab.part"]

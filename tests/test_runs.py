@@ -63,6 +63,11 @@ def test_a_table_that_is_not_what_the_run_wrote_is_named(tmp_path: Path, share: 
         run.epochs.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"epochs.csv cannot be read: its content .* Remove {run.metrics}, then"):
             run.read_epochs()
+    run.epochs.unlink()
+    with pytest.raises(InputError, match=rf"epochs.csv cannot be read: .*No such file.* Remove {run.metrics}, then"):
+        run.read_epochs()
+    run.metrics.write_text("{}")
+    assert run.read_epochs() is None  # older versions wrote none
 
 
 def test_work_begins_without_what_a_killed_process_was_writing(tmp_path: Path) -> None:
