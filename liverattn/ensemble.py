@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from liverattn.commands import make, option
+from liverattn.commands import option
 from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import expect_choice
 from liverattn.files import replacing, write_json
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     print(f"Folder:  {folder}\nLook at: {folder / 'figure5.png'} and {folder / 'evidence.html'}")
     more = [table.name for table in tables if table.name not in SHOWN]
     print(f"Also:    {', '.join(more)} (.md, .csv, .tex), calibration.png, decision.png, claim.md")
-    print(f"Runs:    {make('ui', cfg.paths.outputs)}", flush=True)
+    print(f"Runs:    {tracking.shown_by}", flush=True)
     pack(comparison, cfg.bundle, folder)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from liverattn.commands import make
 from liverattn.errors import InputError, expect_boolean
 from liverattn.files import read_json, replacing, write_json
 from liverattn.mlflow_requests import prompt_requests
@@ -64,6 +65,15 @@ class MlflowTracking:
         """File of an SQLite database, beside which its artifacts lie; None: a server, which sees to both."""
         path = self.address.removeprefix(SQLITE).partition("?")[0]
         return Path(path).resolve() if self.address.startswith(SQLITE) else None
+
+    @property
+    def shown_by(self) -> str:
+        """Where a person looks at the runs: a command, or a server."""
+        if self.database is None:
+            return self.address
+        if self.database == Path(self.folder).resolve() / "mlflow.db":
+            return make("ui", self.folder)
+        return f"python -m mlflow ui --backend-store-uri {shlex.quote(self.address)}"
 
     def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> "MetricsTogether":
         """Open a new run, or the one that a resumed fold run had.
@@ -266,6 +276,7 @@ class NoTracking:
     """
 
     experiment: str = "none"
+    shown_by: ClassVar[str] = "not tracked"
 
     def logger(self, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
         """No logger."""

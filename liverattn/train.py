@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from liverattn.commands import make, option
+from liverattn.commands import option
 from liverattn.configuration import build, check_name, plain, verb
 from liverattn.errors import expect_choice, expect_number, expect_whole
 from liverattn.prepare import prepared_data
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> str | None:
         print(f"This run is finished. To run it again, remove {run.path}")
     train(cfg, run)
     if is_leader():
-        show(run, cfg.protocol.name, Path(cfg.paths.outputs))
+        show(run, cfg.protocol.name, build(cfg.tracking).shown_by)
     return None
 
 
@@ -135,8 +135,8 @@ def check(cfg: DictConfig) -> None:
     expect_choice("data.reduction", cfg.data.reduction, REDUCTIONS)
 
 
-def show(run: RunFolder, protocol: str, outputs: Path) -> None:
-    """Print the results and where they are."""
+def show(run: RunFolder, protocol: str, shown_by: str) -> None:
+    """Print the results and where they are, and what shows all runs."""
     from rich.console import Console
 
     from liverattn.reporting.tables import attention_table, metrics_table, number
@@ -149,7 +149,7 @@ def show(run: RunFolder, protocol: str, outputs: Path) -> None:
     for other in by_protocol.keys() - {protocol}:
         print(f"Score of the same training under protocol={other}: {number(by_protocol[other]['score'])}")
     print(f"Run folder: {run.path}\nLook at:    {run.path / 'attention.png'} and {run.path / 'roc.png'}")
-    print(f"Runs:       {make('ui', outputs)}\nNext:       python -m liverattn.report {option('run', run.path)}")
+    print(f"Runs:       {shown_by}\nNext:       python -m liverattn.report {option('run', run.path)}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_seven_outputs_leave_everything_that_is_promised(run: Callable[..., Resu
         "- The members are the best 3 of 4 by these very folds.",
         f"Folder:  {folder(tmp_path)}",
         "figure5.png",
-        f"make ui OUTPUTS={tmp_path}",
+        "Runs:    not tracked",
     ):
         assert words in result.out
     assert "…" not in result.out  # nothing is cut where the output is not a terminal

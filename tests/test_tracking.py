@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from liverattn import train
 from liverattn.errors import InputError
 from liverattn.runs import find_runs
-from liverattn.tracking import MlflowTracking, noted_runs
+from liverattn.tracking import MlflowTracking, NoTracking, noted_runs
 from tests.conftest import Result
 
 TABLE = pd.DataFrame({"image_id": ["anna-1", "anna-2"], "patient_id": ["anna", "anna"], "logit_lesion": [0.5, 1.5]})
@@ -250,3 +250,13 @@ def test_a_database_that_cannot_be_written_prints_no_trace(tmp_path: Path, capfd
     with pytest.raises(MlflowException, match="no such table"):
         logger.complete("success")
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_shows_the_runs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert MlflowTracking(folder=str(tmp_path)).shown_by == f"make ui OUTPUTS={tmp_path}"
+    other = MlflowTracking(folder=str(tmp_path), uri=f"sqlite:///{tmp_path}/a b.db")
+    assert other.shown_by == f"python -m mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/a b.db'"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert MlflowTracking(folder=str(tmp_path)).shown_by == "http://127.0.0.1:1"
+    assert NoTracking().shown_by == "not tracked"

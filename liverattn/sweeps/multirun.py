@@ -13,7 +13,6 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from omegaconf import DictConfig
 from rich.console import Console
 
-from liverattn.commands import make
 from liverattn.configuration import build, plain, plain_errors
 from liverattn.errors import InputError
 from liverattn.prepare import prepared_data
@@ -54,12 +53,12 @@ def run_sweep(
             progress = Multirun(sweep.marked("running"), configs, launcher).work(todo)
         else:
             progress = sweep.progress()
-        _show(sweep, progress)
+        _show(sweep, progress, build(config.tracking).shown_by)
     if any(item.state != "finished" for item in progress):
         sys.exit(1)
 
 
-def _show(sweep: Sweep, progress: Sequence[Progress]) -> None:
+def _show(sweep: Sweep, progress: Sequence[Progress], shown_by: str) -> None:
     console = Console()
     print()
     print_sweep(sweep, progress, console)
@@ -67,7 +66,7 @@ def _show(sweep: Sweep, progress: Sequence[Progress]) -> None:
         console.print(summary_table(summary(sweep, progress)))
     unfinished = any(item.state != "finished" for item in progress)
     print(f"Again:      {sweep.command}   (goes on with what is not finished)" if unfinished else "All are finished.")
-    print(f"Runs:       {sweep.outputs / 'runs'}; {make('ui', sweep.outputs)}")
+    print(f"Runs:       {sweep.outputs / 'runs'}; {shown_by}")
     print(f"Next:       {next_command(sweep)}")
 
 
