@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @verb("predict")
 def main(cfg: DictConfig) -> None:
     """Predict on all images, or go on with it; write tables, pictures and the report."""
-    from liverattn.runs import locked
+    from liverattn.locks import locked
 
     folder = path_of(cfg.out, "out")
     expect_outside(folder, path_of(cfg.bundle, "bundle"))

@@ -28,7 +28,6 @@ Whoever needs numbers reads these files, so tables and figures are rebuilt witho
 """
 
 import fcntl
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,38 +39,10 @@ import pandas as pd
 
 from liverattn.errors import InputError
 from liverattn.files import file_digest, forget_unfinished, read_json, replacing, write_json
+from liverattn.locks import BusyError, locked
 
 PREDICTION_KEYS = ("protocol", "task", "image_id", "patient_id", "epoch")
 State = Literal["missing", "running", "interrupted", "failed", "finished"]
-
-
-class RunBusyError(InputError):
-    """Another process works on the run."""
-
-
-@contextmanager
-def locked(path: Path, kind: int = fcntl.LOCK_EX, patience: float = 0) -> Iterator[None]:
-    """Hold a folder for this process by a file in it; a killed process releases it.
-
-    Args:
-        path: The file, which is made if it is not there.
-        kind: Of the lock (``fcntl``).
-        patience: Seconds to wait for whoever holds it.
-
-    Raises:
-        RunBusyError: Another process works on the folder.
-    """
-    deadline = time.monotonic() + patience
-    with path.open("a") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, kind | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunBusyError(f"Another process works on {path.parent}. Wait for it, or stop it.") from None
-                time.sleep(0.1)
-        yield
 
 
 @dataclass(frozen=True)
@@ -139,7 +110,7 @@ class RunFolder:
         try:
             with locked(self._lock, fcntl.LOCK_SH):  # so that two who ask do not take each other for the worker
                 return "interrupted" if self.failure is None else "failed"
-        except RunBusyError:
+        except BusyError:
             return "running"
 
     @property
@@ -166,7 +137,7 @@ class RunFolder:
         A killed process releases it; what the run is then called is decided by :attr:`state`.
 
         Raises:
-            RunBusyError: Another process works on it.
+            BusyError: Another process works on it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self._lock, patience=10):  # somebody may be asking for the state just now

@@ -3,13 +3,13 @@
 MLflow's telemetry is off. Patients are not named in it unless ``tracking.identifiers`` is on.
 """
 
-import fcntl
 import logging
+import math
 import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +19,7 @@ import pandas as pd
 from liverattn.commands import make
 from liverattn.errors import InputError, expect_boolean
 from liverattn.files import read_json, replacing, write_json
+from liverattn.locks import locked
 from liverattn.mlflow_requests import prompt_requests
 from liverattn.pseudonyms import pseudonyms, secret_key
 
@@ -247,15 +248,11 @@ class MlflowTracking:
         return pseudonyms(secret_key(Path(self.folder) / "tracking.key"), names)
 
 
-@contextmanager
-def _alone(database: Path | None) -> Iterator[None]:
+def _alone(database: Path | None) -> AbstractContextManager[None]:
     if database is None:  # a server sees to that itself
-        yield
-        return
+        return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name("mlflow.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return locked(database.with_name("mlflow.lock"), patience=math.inf)
 
 
 def noted_runs(note: Path) -> list[str]:

@@ -16,10 +16,10 @@ from liverattn import predict
 from liverattn.bundle.bundle import Bundle
 from liverattn.configuration import config_folder
 from liverattn.data.images import read_image
+from liverattn.locks import locked
 from liverattn.prediction.images import Case
 from liverattn.prediction.results import Prediction
 from liverattn.reporting.prediction import PredictionReport, ReportedImage, write_prediction_report
-from liverattn.runs import locked
 from tests.browser import needs_browser, opened_page
 from tests.bundle.builders import architecture, write_small
 from tests.conftest import Result, shell

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from liverattn.errors import InputError
-from liverattn.runs import RunBusyError, RunFolder, find_runs
+from liverattn.locks import BusyError
+from liverattn.runs import RunFolder, find_runs
 
 
 def test_a_run_is_finished_when_its_metrics_are_there(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_two_processes_never_work_on_the_same_run(tmp_path: Path, monkeypatch: p
     run = RunFolder(tmp_path)
     monkeypatch.setattr("time.sleep", lambda seconds: monkeypatch.setattr("time.monotonic", lambda: float("inf")))
     with run.working():
-        with pytest.raises(RunBusyError, match="Another process works on"), RunFolder(tmp_path).working():
+        with pytest.raises(BusyError, match="Another process works on"), RunFolder(tmp_path).working():
             pass
         assert run.record()["state"] == "running"
 

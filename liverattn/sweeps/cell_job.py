@@ -13,7 +13,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from liverattn.runs import RunBusyError, RunFolder
+from liverattn.locks import BusyError
+from liverattn.runs import RunFolder
 
 MOTHER = "LIVERATTN_SWEEP_PROCESS"
 
@@ -42,7 +43,7 @@ def work_on_cell(run: RunFolder, work: Callable[[], None]) -> str | None:
             if is_alone:
                 raise
             sys.exit(130)  # the sweep's own process gets Ctrl-C as well and says how to go on, once
-        except RunBusyError as busy:
+        except BusyError as busy:
             print(f"Skipped for now: {busy}")
         except Exception as error:
             message = str(error) or type(error).__name__

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from liverattn.errors import InputError
-from liverattn.runs import RunBusyError, RunFolder
+from liverattn.locks import BusyError
+from liverattn.runs import RunFolder
 from liverattn.sweeps import cell_job
 from liverattn.sweeps.cell_job import work_on_cell
 
@@ -53,7 +54,7 @@ def test_beside_others_it_speaks_to_its_log(
 
 
 def test_a_busy_run_is_no_failure(launcher: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert work_on_cell(RunFolder(tmp_path), lambda: raising(RunBusyError("Another process works on it."))) is None
+    assert work_on_cell(RunFolder(tmp_path), lambda: raising(BusyError("Another process works on it."))) is None
     assert "Skipped for now: Another process works on it." in capsys.readouterr().out
 
 

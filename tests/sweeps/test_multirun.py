@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from liverattn import train
 from liverattn.configuration import config_folder
 from liverattn.errors import InputError
-from liverattn.runs import RunBusyError, find_runs
+from liverattn.locks import BusyError
+from liverattn.runs import find_runs
 from liverattn.sweeps.expansion import refuse_ddp
 from liverattn.sweeps.record import find_sweeps
 from tests.conftest import Result
@@ -114,7 +115,7 @@ def test_a_busy_cell_is_skipped_and_looked_at_again(
     def busy_once(cfg: Any, run: Any) -> None:
         tried.append(cfg.protocol.fold)
         if tried == [0]:
-            raise RunBusyError("Another process works on it.")
+            raise BusyError("Another process works on it.")
         real(cfg, run)
 
     real = train.train
@@ -129,7 +130,7 @@ def test_a_cell_that_stays_busy_leaves_the_sweep_unfinished(
     sweep: Command, cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def busy(cfg: Any, run: Any) -> None:
-        raise RunBusyError("Another process works on it.")
+        raise BusyError("Another process works on it.")
 
     monkeypatch.setattr(train, "train", busy)
     result = sweep("protocol.fold=0")
