@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: The disk is full (or its quota is), or the folder is not writable, or a file.
     """
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def staging(path: Path) -> Iterator[Path]:
     """Yield a new folder beside ``path`` for what is put together on the way there; it is removed in the end."""
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -55,7 +55,8 @@ def staging(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """A name beside ``path`` for what is written on the way there; :func:`forget_unfinished` knows it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:DIGITS]}.part")
 
 

@@ -4,13 +4,13 @@ import hashlib
 import hmac
 import os
 import secrets
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from liverattn.errors import InputError
+from liverattn.files import temporary_beside
 
 DIGITS = 12
 KEY_BYTES = 64
@@ -27,7 +27,7 @@ def secret_key(path: Path) -> bytes:
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:DIGITS]}.part")
+        new = temporary_beside(path)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(secrets.token_hex(KEY_BYTES // 2))
         try:
