@@ -19,7 +19,8 @@ from liverattn.data.images import LUMA, SMALLEST, ImageError, read_image, to_8_b
 from liverattn.data.labels import OUTPUTS, truth_of
 from liverattn.data.manifest import CONTROLS, check_manifest
 from liverattn.data.preprocessing import Window
-from liverattn.data.spreadsheets import WORKBOOKS, read_cells
+from liverattn.data.spreadsheets import read_cells
+from liverattn.data.workbooks import WORKBOOKS
 from liverattn.errors import InputError, expect_choice
 
 # Pictures to a person, which no decoder here reads: each becomes a row that says so, instead of being passed over.

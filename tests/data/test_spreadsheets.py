@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from liverattn.configuration import build
-from liverattn.data import spreadsheets
+from liverattn.data import workbooks
 from liverattn.data.manifest import Manifest, read_manifest
 from liverattn.data.sources.spreadsheet import SpreadsheetSource
 from liverattn.data.spreadsheets import read_cells
@@ -267,7 +267,7 @@ def test_workbooks_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPat
     with zipfile.ZipFile(root / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(6):
             archive.writestr(f"xl/{i}.xml", bytes(1_000_000))
-    monkeypatch.setattr(spreadsheets, "LARGEST_WORKBOOK", 5_000_000)
+    monkeypatch.setattr(workbooks, "LARGEST_WORKBOOK", 5_000_000)
     with pytest.raises(InputError, match="it would unpack to 6 MB"):
         read_cells(root / "bomb.xlsx")
 
